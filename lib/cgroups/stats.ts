@@ -1,0 +1,67 @@
+/** Counters of a container's cgroups, one shape for v1 and v2. Bytes and nanoseconds as bigint; a missing file is zero or undefined, never an error. */
+export interface Psi {
+  readonly some: PsiLine;
+  readonly full: PsiLine;
+}
+export interface PsiLine {
+  readonly avg10: number;
+  readonly avg60: number;
+  readonly avg300: number;
+  /** Microseconds. */
+  readonly total: bigint;
+}
+export interface MemoryData {
+  readonly usage: bigint;
+  readonly maxUsage: bigint;
+  readonly limit: bigint;
+  readonly failcnt: bigint;
+}
+export interface BlkioEntry {
+  readonly major: number;
+  readonly minor: number;
+  readonly op: string;
+  readonly value: bigint;
+}
+export interface Stats {
+  readonly cpu: {
+    readonly usage: {
+      readonly totalNs: bigint;
+      readonly kernelNs: bigint;
+      readonly userNs: bigint;
+      readonly perCpuNs: readonly bigint[];
+    };
+    readonly throttling: {
+      readonly periods: bigint;
+      readonly throttledPeriods: bigint;
+      readonly throttledTimeNs: bigint;
+    };
+    readonly psi?: Psi;
+  };
+  readonly cpuset: { readonly cpus: string; readonly mems: string };
+  readonly memory: {
+    readonly cache: bigint;
+    readonly usage: MemoryData;
+    readonly swap: MemoryData;
+    readonly kernel: MemoryData;
+    readonly kernelTcp: MemoryData;
+    readonly useHierarchy: boolean;
+    readonly raw: { readonly [name: string]: bigint };
+    readonly events: { readonly [name: string]: bigint };
+    readonly psi?: Psi;
+  };
+  readonly pids: { readonly current: bigint; readonly limit: bigint };
+  readonly blkio: {
+    readonly ioServiceBytesRecursive: readonly BlkioEntry[];
+    readonly ioServicedRecursive: readonly BlkioEntry[];
+    readonly psi?: Psi;
+  };
+  readonly hugetlb: {
+    readonly [pageSize: string]: {
+      readonly usage: bigint;
+      readonly maxUsage: bigint;
+      readonly failcnt: bigint;
+    };
+  };
+  readonly rdma: { readonly [device: string]: { readonly hcaHandles: number; readonly hcaObjects: number } };
+  readonly misc: { readonly [resource: string]: bigint };
+}

@@ -1,0 +1,182 @@
+/**
+ * The only loader of the native addon, and the one interface of what it exports (a native test compares the keys).
+ * JavaScript validates and names; the addon does the work on its own spawner thread and answers through one uv_async.
+ *
+ * Every fd that the addon returns is CLOEXEC and belongs to the caller; an fd given to it is borrowed (it duplicates
+ * what it must keep before the call returns).
+ */
+
+/** One file-system operation of a job, done in order on a native thread. Paths are host paths of ours, never in a rootfs. */
+export type FileOperation =
+  /** mkdir; `existing: 'ok'` accepts a directory that is there (and is then not undone). Undone by rmdir. */
+  | { readonly op: 'mkdir'; readonly path: string; readonly mode: number; readonly existing: 'ok' | 'error' }
+  /** open(O_WRONLY) and one write; an errno name in `tolerate` is no error. For cgroup and proc files. */
+  | {
+      readonly op: 'write';
+      readonly path: string;
+      readonly data: string;
+      readonly tolerate?: readonly string[];
+    }
+  /** A new file with this content: temporary file `path.tmp`, write, (fsync unless tmpfs when `sync`), rename. Undone by unlink. */
+  | {
+      readonly op: 'put';
+      readonly path: string;
+      readonly data: string;
+      readonly mode: number;
+      readonly sync: boolean;
+    }
+  /** mkfifo + chown. Undone by unlink. */
+  | {
+      readonly op: 'mkfifo';
+      readonly path: string;
+      readonly mode: number;
+      readonly uid: number;
+      readonly gid: number;
+    }
+  /** unlink; absent is no error. Not undone. */
+  | { readonly op: 'unlink'; readonly path: string }
+  /** rmdir; absent is no error; EBUSY is tried again for some ms. Not undone. */
+  | { readonly op: 'rmdir'; readonly path: string }
+  /** Loads the BPF_PROG_TYPE_CGROUP_DEVICE program and attaches it to the cgroup directory, replacing ours. */
+  | { readonly op: 'deviceProgram'; readonly path: string; readonly program: Uint8Array };
+
+/** How the spawner learns pid and start time of the state file: `text[0] + pid + text[1] + startTime + text[2]`. */
+export interface StateFile {
+  readonly path: string;
+  readonly text: readonly [string, string, string];
+  readonly mode: number;
+  readonly sync: boolean;
+}
+
+export interface SpawnJob {
+  /** Done first, undone in reverse order when one of them or the clone fails. */
+  readonly before: readonly FileOperation[];
+  /** Encoded Plan (proto/init.proto). */
+  readonly plan: Uint8Array;
+  /** CLONE_NEW*. */
+  readonly cloneFlags: number;
+  /** cgroup v2 directory for CLONE_INTO_CGROUP. */
+  readonly cgroup?: string;
+  /** Enter this pid namespace for children (an nsfs path, or a pidfd) before the clone. */
+  readonly pidNamespace?: string | number;
+  /** Descriptors 0, 1, 2 of the child. */
+  readonly stdio: readonly [number, number, number];
+  /** Host descriptors that the container keeps as 3, 4, …. */
+  readonly preserved: readonly number[];
+  /** What plan steps name by slot: a descriptor, or a path that the spawner opens (after `before`) with these flags. */
+  readonly slots: readonly (number | { readonly path: string; readonly flags: number })[];
+  /** Written (temporary file, rename) when init says ready, before the answer: a `start` from elsewhere may race. */
+  readonly stateFile?: StateFile;
+  /** True: JavaScript answers 'ready' itself with `answer()` (poststart hooks, rollback); false: the spawner does, after stateFile. */
+  readonly askReady: boolean;
+  /** The spawner sends this with its own answer to ready (the OCI state for startContainer hooks). May hold "@PID@". */
+  readonly readyState?: string;
+  /** Use the fault-injecting build of init (test builds). */
+  readonly faults: boolean;
+}
+
+/** Calls in order: (sync* | fd)* ready? waiting? running exit — or failed at any point; `exit` always comes last if a child existed. */
+export type JobEvent =
+  | { readonly type: 'sync'; readonly name: string; readonly pid: number; readonly startTime: bigint }
+  | { readonly type: 'ready'; readonly pid: number; readonly startTime: bigint }
+  /** init stands at waitStart. */
+  | {
+      readonly type: 'waiting';
+      readonly pid: number;
+      readonly startTime: bigint;
+      readonly durationsNs: readonly number[];
+    }
+  /** execve has happened. */
+  | {
+      readonly type: 'running';
+      readonly pid: number;
+      readonly startTime: bigint;
+      readonly durationsNs: readonly number[];
+    }
+  /** init sent a descriptor (`console`: the ptmx). The receiver owns it. */
+  | { readonly type: 'fd'; readonly name: string; readonly fd: number }
+  /** The start failed in init (stage 'init'), in a file operation ('prepare'), in clone or execveat ('spawn'), or init died silently ('died'). */
+  | {
+      readonly type: 'failed';
+      readonly stage: 'prepare' | 'spawn' | 'init' | 'died';
+      /** Index of the file operation or of the step. */
+      readonly index: number;
+      /** `op` of the file operation or name of the step. */
+      readonly step: string;
+      readonly syscall: string;
+      readonly args: string;
+      /** Positive; 0 when no system call failed. */
+      readonly errno: number;
+      readonly reason: string;
+      readonly detail: string;
+    }
+  /** The child is reaped; the job is over. `status` is the exit code or the signal number. */
+  | {
+      readonly type: 'exit';
+      readonly kind: 'exited' | 'signaled';
+      readonly status: number;
+      readonly coreDumped: boolean;
+    };
+
+export interface SpawnHandle {
+  /** Answers 'sync' and (if asked) 'ready'; `state` is the OCI state that init hands to its own hooks. */
+  answer(state: string): void;
+  /** Leaves waitStart via pipe (a prepared exec). */
+  release(): void;
+  /** Kills init with SIGKILL and drops the pipe; the exit event follows. No error when it is gone. */
+  abort(): void;
+  /** pidfd_send_signal; returns false when the process is gone. Throws on a bad signal number. */
+  kill(signal: number): boolean;
+  /** A duplicate of the pidfd; the caller owns it. -1 when the child is gone. */
+  pidfd(): number;
+  /** Whether this child keeps the event loop alive (default true until exit). */
+  ref(): void;
+  unref(): void;
+}
+
+export interface Binding {
+  /** The paths of the init executables (release, faults); sealed into a memfd on first use. */
+  configure(paths: { readonly init: string; readonly initFaults?: string }): void;
+  /** Starts a job on the spawner thread. Throws a TypeError on a malformed job; everything else comes as an event. */
+  spawn(job: SpawnJob, onEvent: (event: JobEvent) => void): SpawnHandle;
+  /** Does the operations on a native thread. Rejects with errno, code, syscall, path, `index`; done ones are undone when `undo`. */
+  files(operations: readonly FileOperation[], undo: boolean): Promise<void>;
+
+  /** pidfd_open of a process that is verified by its start time (clock ticks, /proc/pid/stat field 22). -1: gone. */
+  pidfdOpen(pid: number, startTime: bigint): number;
+  /** pidfd_send_signal; false: gone (ESRCH). */
+  pidfdSendSignal(pidfd: number, signal: number): boolean;
+  /** Calls back once when the process behind the pidfd has ended (not its status: it may be nobody's child here). Borrowed fd. */
+  pidfdWatch(pidfd: number, onExit: () => void): Watch;
+  /** Watches fd for epoll events (EPOLLIN | EPOLLPRI …) and calls back with the ready mask each time. Borrowed fd. */
+  watch(fd: number, events: number, onReady: (events: number) => void): Watch;
+
+  pipe(): [read: number, write: number];
+  socketpair(): [number, number];
+  /** open(2) with O_CLOEXEC added; synchronous, for /proc and state files only. */
+  open(path: string, flags: number, mode: number): number;
+  close(fd: number): void;
+  /** flock(LOCK_EX) on a native thread; resolves to the fd that holds it. Rejects with EAGAIN after timeoutMs. */
+  lock(path: string, timeoutMs: number): Promise<number>;
+  /** statfs f_type, e.g. 0x01021994 for tmpfs, 0x63677270 for cgroup2. */
+  fsType(path: string): number;
+  eventfd(): number;
+  inotify(path: string, mask: number): number;
+
+  ptyResize(fd: number, columns: number, rows: number): void;
+  /** Sends data and the fd over the UNIX stream socket at this path (the --console-socket protocol). */
+  sendFd(socketPath: string, data: string, fd: number): Promise<void>;
+  /** The start time of a process (clock ticks); null when it is gone or a zombie. */
+  startTime(pid: number): bigint | null;
+  /** Linux kernel capabilities and limits that a plan needs: last capability number. */
+  lastCapability(): number;
+  /** libseccomp: compiled program for a seccomp section as JSON (config.Seccomp); throws with the offending field. */
+  seccompCompile(json: string): { readonly program: Uint8Array; readonly flags: number };
+  seccompVersion(): string;
+}
+
+export interface Watch {
+  close(): void;
+  ref(): void;
+  unref(): void;
+}

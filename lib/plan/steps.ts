@@ -1,0 +1,164 @@
+/**
+ * The vocabulary of a start plan: one type per kind of step that init can do, in the words of proto/init.proto
+ * (same names, camelCase). Pure data: a plan can be printed, compared and encoded. TypeScript decides the order and
+ * the arguments; addon/init/steps/ has one small function per kind.
+ *
+ * Numbers are kernel values (MS_*, CLONE_NEW*, MOUNT_ATTR_*) from plan/numbers.ts. Slots are indexes of
+ * `SpawnJob.slots` (native/binding.ts).
+ */
+export interface HookCommand {
+  readonly path: string;
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  /** True when the spec gives no env for a startContainer hook: it gets the container's. */
+  readonly inheritEnv: boolean;
+  /** 0 means no limit of the config's own. */
+  readonly timeoutMs: number;
+}
+
+export type Step =
+  | { readonly kind: 'joinCgroup'; readonly file: string }
+  | { readonly kind: 'oomScoreAdj'; readonly value: number }
+  | { readonly kind: 'setns'; readonly type: number; readonly path?: string; readonly slot?: number }
+  | { readonly kind: 'unshare'; readonly flags: number }
+  | { readonly kind: 'sessionKeyring'; readonly name: string }
+  | { readonly kind: 'loopback' }
+  | { readonly kind: 'propagation'; readonly path: string; readonly flags: number }
+  | {
+      readonly kind: 'openRootfs';
+      readonly path: string;
+      readonly bind: boolean;
+      readonly parentPropagation: number;
+    }
+  | MountStep
+  | {
+      readonly kind: 'device';
+      readonly path: string;
+      readonly type: 'b' | 'c' | 'p';
+      readonly major: number;
+      readonly minor: number;
+      readonly mode: number;
+      readonly uid: number;
+      readonly gid: number;
+      readonly bind: boolean;
+    }
+  | { readonly kind: 'symlink'; readonly target: string; readonly path: string; readonly replace: boolean }
+  | { readonly kind: 'sync'; readonly name: 'createRuntime' | 'createContainer' }
+  | {
+      readonly kind: 'hooks';
+      readonly phase: 'createContainer' | 'startContainer';
+      readonly hooks: readonly HookCommand[];
+    }
+  | { readonly kind: 'pivotRoot' }
+  | { readonly kind: 'moveRoot' }
+  | { readonly kind: 'chroot' }
+  | { readonly kind: 'reopenNull' }
+  | { readonly kind: 'makeCwd'; readonly path: string; readonly uid: number; readonly gid: number }
+  | {
+      readonly kind: 'console';
+      readonly rows: number;
+      readonly columns: number;
+      readonly uid: number;
+      readonly gid: number;
+      /** Bind the terminal on /dev/console (init of a container, not exec). */
+      readonly mount: boolean;
+    }
+  | {
+      readonly kind: 'remountReadonly';
+      readonly path: string;
+      readonly flags: number;
+      readonly recursive: boolean;
+    }
+  | { readonly kind: 'hostname'; readonly name: string }
+  | { readonly kind: 'domainname'; readonly name: string }
+  | { readonly kind: 'sysctl'; readonly name: string; readonly value: string }
+  | { readonly kind: 'readonlyPath'; readonly path: string }
+  | { readonly kind: 'maskPath'; readonly path: string; readonly label: string }
+  | { readonly kind: 'apparmor'; readonly label: string }
+  | { readonly kind: 'selinux'; readonly label: string }
+  | { readonly kind: 'noNewPrivileges' }
+  | {
+      readonly kind: 'scheduler';
+      readonly policy: number;
+      readonly nice: number;
+      readonly priority: number;
+      readonly flags: number;
+      readonly runtime: number;
+      readonly deadline: number;
+      readonly period: number;
+    }
+  | { readonly kind: 'ioPriority'; readonly value: number }
+  | { readonly kind: 'personality'; readonly domain: number }
+  | { readonly kind: 'memoryPolicy'; readonly mode: number; readonly nodeMask: readonly number[] }
+  | {
+      readonly kind: 'rlimit';
+      readonly resource: number;
+      readonly name: string;
+      readonly soft: bigint;
+      readonly hard: bigint;
+    }
+  | { readonly kind: 'ready' }
+  | {
+      readonly kind: 'seccomp';
+      readonly program: Uint8Array;
+      readonly flags: number;
+      readonly notify: boolean;
+    }
+  | { readonly kind: 'bounding'; readonly mask: bigint }
+  | {
+      readonly kind: 'user';
+      readonly uid: number;
+      readonly gid: number;
+      readonly groups: readonly number[];
+      readonly skipSetgroups: boolean;
+      /** True: stdin, stdout and stderr keep their owner (else non-null ones are given to uid, as runc does). */
+      readonly keepStdioOwner: boolean;
+    }
+  | { readonly kind: 'umask'; readonly mask: number }
+  | { readonly kind: 'cwd'; readonly path: string; readonly beforeUser: boolean }
+  | {
+      readonly kind: 'capabilities';
+      readonly effective: bigint;
+      readonly permitted: bigint;
+      readonly inheritable: bigint;
+      readonly ambient: bigint;
+    }
+  | { readonly kind: 'findExecutable'; readonly name: string; readonly searchPath: string }
+  | { readonly kind: 'waitStart'; readonly fifoSlot?: number }
+  | {
+      readonly kind: 'exec';
+      readonly args: readonly string[];
+      readonly env: readonly string[];
+      /** HOME is absent or empty in env: init fills it from the container's passwd file, `/` otherwise. */
+      readonly setHome: boolean;
+      readonly preservedFds: number;
+    }
+  | { readonly kind: 'affinity'; readonly mask: Uint8Array };
+
+export interface MountStep {
+  readonly kind: 'mount';
+  readonly type: string;
+  readonly source: string;
+  readonly target: string;
+  readonly flags: number;
+  readonly clearedFlags: number;
+  readonly propagation: readonly number[];
+  readonly data: string;
+  readonly recursiveSet: number;
+  readonly recursiveClear: number;
+  readonly copyUp: boolean;
+  readonly optional: boolean;
+  readonly lateReadonly: boolean;
+}
+
+export type StepKind = Step['kind'];
+export type StepOf<K extends StepKind> = Extract<Step, { kind: K }>;
+
+/** What a start does inside the child, and what the spawner must know about it. */
+export interface StartPlan {
+  readonly steps: readonly Step[];
+  /** CLONE_NEW* that clone3 itself carries (all namespaces that are new and need no earlier join). */
+  readonly cloneFlags: number;
+  /** Path of a pid namespace to enter for children before the clone (pid namespace joined by path). */
+  readonly pidNamespacePath?: string;
+}
