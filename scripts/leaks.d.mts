@@ -1,0 +1,5 @@
+export interface Snapshot {
+  readonly [kind: string]: readonly string[];
+}
+export function snapshot(): Snapshot;
+export function leaksSince(before: Snapshot, timeoutMs?: number): Promise<string[]>;

@@ -1,0 +1,162 @@
+// node scripts/test.mjs [FILES…] [--filter NAME] [--lane NAME] [--retry] [--no-setup] [--no-bundle] [--results FILE]
+// Bundles the test files, runs each in its own process, and ends with one line: `host: N passed, N failed, N skipped`.
+// A whole lane is recorded in build/results/<lane>.json, a part of it in build/results/<lane>.part.json.
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, isAbsolute, join, relative } from 'node:path';
+import { run } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { bundlePath, bundleTests, findTests } from './bundle-tests.mjs';
+import { leaksSince, snapshot } from './leaks.mjs';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const given = parseArgs({
+  allowPositionals: true,
+  options: {
+    filter: { type: 'string', default: '' },
+    lane: { type: 'string', default: 'host' },
+    retry: { type: 'boolean', default: false },
+    'no-setup': { type: 'boolean', default: false },
+    'no-bundle': { type: 'boolean', default: false },
+    results: { type: 'string' },
+  },
+});
+const options = given.values;
+const named = given.positionals.map(file => (isAbsolute(file) ? relative(root, file) : file));
+process.chdir(root);
+const slowness = Math.max(1, Number(process.env.LIBCONTAINER_TEST_SLOWNESS ?? '1') || 1);
+const whole = named.length === 0 && options.filter === '';
+
+// Extra certificates cost every Node process some 35 ms, and NODE_OPTIONS of the caller are not part of a test.
+delete process.env.NODE_EXTRA_CA_CERTS;
+delete process.env.NODE_OPTIONS;
+if (slowness === 1) process.env.NODE_OPTIONS = '--enable-source-maps';
+process.env.LIBCONTAINER_TEST_LANE = options.lane;
+process.env.LIBCONTAINER_TEST_FILTER = options.filter;
+
+const files = named.length > 0 ? named : findTests();
+if (!options['no-setup']) await import('./setup.mjs').then(setup => setup.setUp({}));
+const { makeRootfs } = await import('./rootfs.mjs');
+if (!options['no-bundle']) {
+  makeRootfs();
+  await bundleTests(files);
+}
+
+const failureText = error => {
+  const cause = error?.cause ?? error;
+  const stack = cause?.stack ?? String(cause);
+  // Node's own frames say nothing about our code.
+  return stack
+    .split('\n')
+    .filter(line => !/\(?node:internal|^\s+at .*node:events/.test(line))
+    .slice(0, 40)
+    .join('\n');
+};
+
+// A file runs in a process of its own; resolves to the rows of its tests.
+async function runFile(file) {
+  const rows = [];
+  let output = '';
+  const print = [];
+  const add = (result, data) => {
+    if (data.details?.type === 'suite') return;
+    const whole = data.name.endsWith('.mjs') && data.nesting === 0;
+    // A file is a row of its own only when it failed as a whole (a crash, an import that throws, a hang).
+    if (whole && (result === 'passed' || data.details?.error?.failureType === 'subtestsFailed')) return;
+    const row = {
+      file,
+      name: whole ? '(the file)' : data.name,
+      result: data.skip === undefined ? result : 'skipped',
+    };
+    if (data.skip !== undefined) row.reason = typeof data.skip === 'string' ? data.skip : 'no reason';
+    if (row.result === 'failed') row.error = failureText(data.details?.error);
+    row.durationMs = Math.round(data.details?.duration_ms ?? 0);
+    rows.push(row);
+    const mark = { passed: 'ok  ', failed: 'FAIL', skipped: 'skip' }[row.result];
+    print.push(
+      `${mark} ${file} › ${row.name}${row.reason ? ` (${row.reason})` : ''}${row.result === 'passed' ? ` ${row.durationMs} ms` : ''}\n`,
+    );
+    if (row.error) print.push(`${row.error.replace(/^/gm, '     ')}\n`);
+  };
+  const stream = run({
+    files: [join(root, bundlePath(file))],
+    concurrency: 1,
+    timeout: 600_000 * Math.min(slowness, 2),
+  });
+  for await (const { type, data } of stream) {
+    if (type === 'test:pass') add('passed', data);
+    else if (type === 'test:fail') add('failed', data);
+    else if (type === 'test:stdout' || type === 'test:stderr')
+      output = `${output.slice(-16_000)}${data.message}`;
+  }
+  if (rows.some(row => row.result === 'failed') && output !== '')
+    print.push(`--- output of ${file}\n${output}\n`);
+  process.stdout.write(print.join(''));
+  return rows;
+}
+
+async function runFiles(sources, concurrency) {
+  const rows = [];
+  const queue = [...sources];
+  const work = async () => {
+    for (let file = queue.shift(); file !== undefined; file = queue.shift())
+      rows.push(...(await runFile(file)));
+  };
+  await Promise.all(Array.from({ length: concurrency }, work));
+  return rows;
+}
+
+async function runAll(sources) {
+  // Unit tests touch nothing outside of their process; the rest runs one at a time, for the leak checks.
+  const apart = sources.filter(file => file.startsWith('test/unit/'));
+  const rows = apart.length > 0 ? await runFiles(apart, 2) : [];
+  const others = sources.filter(file => !apart.includes(file));
+  return others.length > 0 ? [...rows, ...(await runFiles(others, 1))] : rows;
+}
+
+const before = snapshot();
+const started = Date.now();
+let rows = await runAll(files);
+const second = [];
+const broken = rows.filter(row => row.result === 'failed');
+if (options.retry && broken.length > 0 && broken.length <= 10) {
+  // Once more and alone: on a machine that is 20 times slower than usual a deadline can pass by accident. It is told.
+  for (const file of new Set(broken.map(row => row.file))) {
+    const names = broken.filter(row => row.file === file).map(row => row.name);
+    process.env.LIBCONTAINER_TEST_ONLY = names.includes('(the file)') ? 'null' : JSON.stringify(names);
+    const again = await runFiles([file], 1);
+    if (again.length === 0 || again.some(row => row.result === 'failed')) continue;
+    second.push(...names.map(name => `${file} › ${name}`));
+    const ran = new Set(again.map(row => row.name));
+    rows = [
+      ...rows.filter(row => row.file !== file || !(ran.has(row.name) || names.includes(row.name))),
+      ...again,
+    ];
+  }
+}
+const leaks = (await leaksSince(before)).filter(leak => !leak.startsWith('descriptor '));
+const count = result => rows.filter(row => row.result === result).length;
+const none = count('passed') + count('failed') === 0;
+const results = options.results ?? `build/results/${options.lane}${whole ? '' : '.part'}.json`;
+mkdirSync(dirname(results), { recursive: true });
+writeFileSync(
+  results,
+  JSON.stringify(
+    { lane: options.lane, seconds: Math.round((Date.now() - started) / 1000), leaks, second, tests: rows },
+    undefined,
+    1,
+  ),
+);
+
+process.stdout.write('\n');
+for (const row of rows.filter(r => r.result === 'skipped'))
+  process.stdout.write(`skipped: ${row.file} › ${row.name}: ${row.reason}\n`);
+for (const row of rows.filter(r => r.result === 'failed'))
+  process.stdout.write(`failed: ${row.file} › ${row.name}\n${row.error.replace(/^/gm, '  ')}\n`);
+for (const leak of leaks) process.stdout.write(`leaked by the lane: ${leak}\n`);
+for (const name of second) process.stdout.write(`passed only at the second try: ${name}\n`);
+if (none) process.stdout.write('no test ran\n');
+process.stdout.write(
+  `${options.lane}: ${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped\n`,
+);
+process.exitCode = count('failed') > 0 || leaks.length > 0 || none ? 1 : 0;
