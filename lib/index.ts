@@ -1,0 +1,33 @@
+/** The public names of libcontainer. */
+export type { Stats } from './cgroups/stats.ts';
+export type {
+  Config,
+  Mount,
+  Namespace,
+  ProcessConfig,
+  Resources,
+} from './config/config.ts';
+export { loadConfig } from './config/load.ts';
+export {
+  Container,
+  type ContainerEvents,
+  type DestroyOptions,
+  type ExecutionOptions,
+  type PreparedProcess,
+} from './container.ts';
+export {
+  CgroupError,
+  ConfigError,
+  ContainerError,
+  HookError,
+  InitError,
+  LibcontainerError,
+  type Reason,
+  SyscallError,
+} from './errors.ts';
+export { type ContainerSummary, type CreateOptions, type FactoryOptions, LinuxFactory } from './factory.ts';
+export type { Status } from './lifecycle.ts';
+export type { StartPlan, Step } from './plan/steps.ts';
+export { type ExitStatus, Process, type ProcessOptions } from './process.ts';
+export { type SignalName, signalName, signalNumber } from './signals.ts';
+export type { OciState, State } from './state.ts';
