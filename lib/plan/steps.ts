@@ -161,4 +161,6 @@ export interface StartPlan {
   readonly cloneFlags: number;
   /** Path of a pid namespace to enter for children before the clone (pid namespace joined by path). */
   readonly pidNamespacePath?: string;
+  /** Sentences for people: what the configuration asks for and this kernel does not know. */
+  readonly warnings?: readonly string[];
 }

@@ -1,0 +1,95 @@
+/**
+ * Which namespaces clone3 makes, which init joins by path and which it makes itself, and in what order.
+ * namespaces(7), user_namespaces(7), cgroup_namespaces(7), setns(2).
+ */
+import type { Config, NamespaceType } from '../config/config.ts';
+import { ConfigError } from '../errors.ts';
+import { CLONE, namespaceFlags } from './numbers.ts';
+import type { Step } from './steps.ts';
+
+export interface NamespacePlan {
+  readonly cloneFlags: number;
+  /** setns steps: they come after the cgroup is joined and before `unshare`. */
+  readonly joins: readonly Step[];
+  /** What clone3 could not carry. */
+  readonly unshare: readonly Step[];
+  readonly pidNamespacePath?: string;
+}
+
+/**
+ * The user namespace is first: joining it gives the capabilities over the namespaces that it owns. The mount namespace
+ * is last: the paths of the others are host paths, which it may not have.
+ */
+const joinOrder: readonly NamespaceType[] = ['user', 'ipc', 'uts', 'network', 'cgroup', 'time', 'mount'];
+
+export const hasNamespace = (config: Config, type: NamespaceType): boolean =>
+  config.namespaces.some(namespace => namespace.type === type);
+
+/** True for a namespace that is made for this container. */
+export const hasNewNamespace = (config: Config, type: NamespaceType): boolean =>
+  config.namespaces.some(namespace => namespace.type === type && namespace.path === undefined);
+
+const pathOf = (config: Config, type: NamespaceType): string | undefined =>
+  config.namespaces.find(namespace => namespace.type === type)?.path;
+
+/**
+ * @param bornInCgroup clone3 carries CLONE_INTO_CGROUP, so that a new cgroup namespace has the right root at once.
+ * @throws {ConfigError} ERR_UNSUPPORTED
+ */
+export function planNamespaces(config: Config, bornInCgroup: boolean): NamespacePlan {
+  refuseUnsupported(config);
+  let fresh = 0;
+  for (const { type, path } of config.namespaces) if (path === undefined) fresh |= namespaceFlags[type];
+
+  const joins: Step[] = [];
+  for (const type of joinOrder) {
+    const path = pathOf(config, type);
+    if (path !== undefined) joins.push({ kind: 'setns', type: namespaceFlags[type], path });
+  }
+
+  let late = 0;
+  // A cgroup namespace takes the cgroups of its maker at that moment as its roots (cgroup_namespaces(7)).
+  if (!bornInCgroup) late |= fresh & CLONE.NEWCGROUP;
+  // Namespaces belong to the user namespace of their maker: made before the join, the container's root could not use them.
+  if (pathOf(config, 'user') !== undefined) late |= fresh;
+
+  const unshare: Step[] = late === 0 ? [] : [{ kind: 'unshare', flags: late }];
+  const pidNamespacePath = pathOf(config, 'pid');
+  const cloneFlags = fresh & ~late;
+  return pidNamespacePath === undefined
+    ? { cloneFlags, joins, unshare }
+    : { cloneFlags, joins, unshare, pidNamespacePath };
+}
+
+function refuseUnsupported(config: Config): void {
+  if (hasNewNamespace(config, 'user')) {
+    throw unsupported('linux.namespaces', 'a new user namespace');
+  }
+  // unshare(CLONE_NEWPID) is for children only, and a pid namespace made before the join belongs to the host's user
+  // namespace: proc could not be mounted in it.
+  if (pathOf(config, 'user') !== undefined && hasNewNamespace(config, 'pid')) {
+    throw unsupported(
+      'linux.namespaces',
+      'a new pid namespace below a user namespace that is joined by path',
+    );
+  }
+  if (hasNewNamespace(config, 'time')) {
+    throw unsupported('linux.namespaces', 'a new time namespace');
+  }
+  if (hasNamespace(config, 'mount')) return;
+  // They would change the host's mounts and outlive the container.
+  const needMounts: readonly (readonly [string, boolean])[] = [
+    ['mounts', config.mounts.length > 0],
+    ['root.readonly', config.readonlyRootfs],
+    ['linux.rootfsPropagation', config.rootfsPropagation !== 0],
+    ['linux.maskedPaths', config.maskedPaths.length > 0],
+    ['linux.readonlyPaths', config.readonlyPaths.length > 0],
+  ];
+  for (const [path, present] of needMounts) {
+    if (present) throw unsupported(path, 'it needs a mount namespace');
+  }
+}
+
+export function unsupported(path: string, message: string): ConfigError {
+  return new ConfigError('ERR_UNSUPPORTED', { issues: [{ path, message }] });
+}

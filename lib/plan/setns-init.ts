@@ -1,0 +1,94 @@
+/**
+ * The plan of a process that is exec'd into a running container (runc's linuxSetnsInit). Pure. The spawner has entered
+ * the pid namespace for it; init joins the rest by the container's pidfd.
+ */
+import type { CgroupStart } from '../cgroups/manager.ts';
+import type { Config, ProcessConfig } from '../config/config.ts';
+import { unsupported } from './namespaces.ts';
+import { namespaceFlags } from './numbers.ts';
+import {
+  affinityStep,
+  capabilityMasks,
+  execStep,
+  lastPrivilegeSteps,
+  personalitySteps,
+  rlimitSteps,
+  type SeccompProgram,
+  schedulingSteps,
+} from './process-steps.ts';
+import type { StartPlan, Step } from './steps.ts';
+
+export interface SetnsInitContext {
+  readonly containerId: string;
+  /** Of CgroupManager.prepareExec. */
+  readonly cgroup: Pick<CgroupStart, 'joinFiles' | 'cloneInto'>;
+  readonly lastCapability: number;
+  /** Slot of the pidfd of the container's init. */
+  readonly pidfdSlot: number;
+  readonly preservedFds: number;
+  readonly seccomp?: SeccompProgram;
+  /** Two-phase exec: the process waits before execve until it is released. */
+  readonly waitForRelease: boolean;
+}
+
+/** @throws {ConfigError} ERR_UNSUPPORTED, ERR_SPEC_INVALID */
+export function planSetnsInit(config: Config, process: ProcessConfig, context: SetnsInitContext): StartPlan {
+  const { cgroup, seccomp, pidfdSlot } = context;
+  if (config.seccomp !== undefined && seccomp === undefined) {
+    throw unsupported('linux.seccomp', 'no compiled program was given for it');
+  }
+  const affinity = process.execCPUAffinity;
+  // setns(2) with a pidfd takes them all at once and orders them itself. The pid namespace is the spawner's part: it
+  // applies to children only.
+  let namespaces = 0;
+  for (const { type } of config.namespaces) if (type !== 'pid') namespaces |= namespaceFlags[type];
+
+  const steps: Step[] = [
+    // config.md execCPUAffinity: before the cgroup is joined, whose cpuset may forbid it.
+    ...affinityStep(affinity?.initial, 'process.execCPUAffinity.initial'),
+    // The files are host paths, so before the mount namespace.
+    ...cgroup.joinFiles.map(file => ({ kind: 'joinCgroup', file }) as const),
+    ...affinityStep(affinity?.final, 'process.execCPUAffinity.final'),
+  ];
+  if (process.oomScoreAdj !== undefined) steps.push({ kind: 'oomScoreAdj', value: process.oomScoreAdj });
+  if (namespaces !== 0) steps.push({ kind: 'setns', type: namespaces, slot: pidfdSlot });
+  // The container's own keyring, by its name.
+  if (!config.noNewKeyring) steps.push({ kind: 'sessionKeyring', name: `_ses.${context.containerId}` });
+  if (process.terminal) {
+    steps.push({
+      kind: 'console',
+      rows: process.consoleSize?.height ?? 0,
+      columns: process.consoleSize?.width ?? 0,
+      uid: process.user.uid,
+      gid: process.user.gid,
+      // /dev/console is the terminal of the container's first process.
+      mount: false,
+    });
+  }
+  if (process.noNewPrivileges) steps.push({ kind: 'noNewPrivileges' });
+  steps.push(...schedulingSteps(process), ...personalitySteps(config), ...rlimitSteps(process), {
+    kind: 'ready',
+  });
+
+  // After the user's change, unlike in a container's start: the profile of a running container may forbid what
+  // comes before (runc's linuxSetnsInit).
+  const profile = process.apparmorProfile;
+  const label: Step[] = profile === undefined || profile === '' ? [] : [{ kind: 'apparmor', label: profile }];
+  steps.push(
+    ...lastPrivilegeSteps(process, {
+      lastCapability: context.lastCapability,
+      label,
+      ...(seccomp === undefined ? {} : { seccomp }),
+    }),
+    ...(context.waitForRelease ? [{ kind: 'waitStart' } as const] : []),
+    execStep(process, context.preservedFds),
+  );
+  const { unavailable } = capabilityMasks(process.capabilities, context.lastCapability);
+  return {
+    steps,
+    cloneFlags: 0,
+    ...(unavailable.length === 0
+      ? {}
+      : { warnings: unavailable.map(name => `capability ${name} is not known here and was left out`) }),
+  };
+}

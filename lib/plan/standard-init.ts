@@ -1,0 +1,213 @@
+/**
+ * The plan of a container's first process (runc's linuxStandardInit): which steps, in which order, and why. Pure: it
+ * reads its arguments and nothing else. docs/start-sequence.md shows the order as a table.
+ */
+import type { CgroupStart } from '../cgroups/manager.ts';
+import type { Config, ProcessConfig } from '../config/config.ts';
+import { type CgroupMounts, deviceSteps, fillsDev, lateReadonlySteps, mountSteps } from './mounts.ts';
+import { hasNamespace, hasNewNamespace, planNamespaces, unsupported } from './namespaces.ts';
+import { MS } from './numbers.ts';
+import {
+  capabilityMasks,
+  execStep,
+  hookStep,
+  lastPrivilegeSteps,
+  personalitySteps,
+  rlimitSteps,
+  type SeccompProgram,
+  schedulingSteps,
+} from './process-steps.ts';
+import type { StartPlan, Step } from './steps.ts';
+
+/** What a plan depends on beside the configuration. */
+export interface StandardInitContext {
+  readonly containerId: string;
+  /** Of CgroupManager.prepareStart. */
+  readonly cgroup: Pick<CgroupStart, 'joinFiles' | 'cloneInto'>;
+  readonly cgroupMounts: CgroupMounts;
+  /** Binding.lastCapability(). */
+  readonly lastCapability: number;
+  /** The host has /proc/kcore, so /dev/core is made. */
+  readonly hostHasKcore: boolean;
+  /** Slot of the exec fifo's O_PATH descriptor; undefined: init goes on to execve by itself (`run`). */
+  readonly fifoSlot?: number;
+  /** Descriptors 3, 4, … that the process keeps. */
+  readonly preservedFds: number;
+  /** Required when the configuration has a seccomp section. */
+  readonly seccomp?: SeccompProgram;
+}
+
+/** @throws {ConfigError} ERR_UNSUPPORTED, ERR_SPEC_INVALID */
+export function planStandardInit(
+  config: Config,
+  process: ProcessConfig,
+  context: StandardInitContext,
+): StartPlan {
+  const { cgroup, seccomp } = context;
+  if (config.seccomp !== undefined && seccomp === undefined) {
+    throw unsupported('linux.seccomp', 'no compiled program was given for it');
+  }
+  const namespaces = planNamespaces(config, cgroup.cloneInto !== undefined);
+  const steps: Step[] = [
+    ...enterSteps(config, process, context, namespaces.joins, namespaces.unshare),
+    ...rootfsSteps(config, context),
+    ...switchRootSteps(config, process),
+    ...(process.terminal ? [consoleStep(config, process)] : []),
+    ...finishSteps(config, process, context.cgroupMounts),
+    ...restrictSteps(config, process),
+    // Last before `ready`: a low RLIMIT_NOFILE or RLIMIT_FSIZE would hinder init itself.
+    ...rlimitSteps(process),
+    // The parent saves pid and start time before it answers: from here on the container survives its parent.
+    { kind: 'ready' },
+    ...lastPrivilegeSteps(process, {
+      lastCapability: context.lastCapability,
+      ...(seccomp === undefined ? {} : { seccomp }),
+    }),
+    ...(context.fifoSlot === undefined ? [] : [{ kind: 'waitStart', fifoSlot: context.fifoSlot } as const]),
+    // In the container and as its user, when `start` has been asked for (runtime.md "Lifecycle", step 8).
+    ...hookStep('startContainer', config.hooks.startContainer),
+    execStep(process, context.preservedFds),
+  ];
+  const { unavailable } = capabilityMasks(process.capabilities, context.lastCapability);
+  return {
+    steps,
+    cloneFlags: namespaces.cloneFlags,
+    ...(namespaces.pidNamespacePath === undefined ? {} : { pidNamespacePath: namespaces.pidNamespacePath }),
+    ...(unavailable.length === 0
+      ? {}
+      : { warnings: unavailable.map(name => `capability ${name} is not known here and was left out`) }),
+  };
+}
+
+/** Into cgroups and namespaces. */
+function enterSteps(
+  config: Config,
+  process: ProcessConfig,
+  { cgroup, containerId }: StandardInitContext,
+  joins: readonly Step[],
+  unshare: readonly Step[],
+): Step[] {
+  const steps: Step[] = [];
+  // First: everything init does from here is accounted and limited. The files are host paths.
+  for (const file of cgroup.joinFiles) steps.push({ kind: 'joinCgroup', file });
+  // While the host's procfs is in sight, and before a user namespace takes the right to lower it (proc_pid_oom_score_adj(5)).
+  if (process.oomScoreAdj !== undefined) steps.push({ kind: 'oomScoreAdj', value: process.oomScoreAdj });
+  steps.push(...joins, ...unshare);
+  // A keyring of the container's own, else it could read its parent's session keys (session-keyring(7)). After the
+  // namespaces, since keys belong to a user namespace.
+  if (!config.noNewKeyring) steps.push({ kind: 'sessionKeyring', name: `_ses.${containerId}` });
+  // Only in a network of our own: one that is joined has been set up by its owner.
+  if (hasNewNamespace(config, 'network')) steps.push({ kind: 'loopback' });
+  return steps;
+}
+
+/** The root file system, until the moment before it becomes `/`: host paths are still in sight as bind sources. */
+function rootfsSteps(config: Config, { cgroupMounts, hostHasKcore }: StandardInitContext): Step[] {
+  const { hooks } = config;
+  const steps: Step[] = [];
+  const private_ = hasNamespace(config, 'mount');
+  if (private_) {
+    // Before the first mount, else it would appear on the host (mount_namespaces(7): copies of shared mounts are peers).
+    steps.push({
+      kind: 'propagation',
+      path: '/',
+      flags: config.rootfsPropagation === 0 ? MS.SLAVE | MS.REC : config.rootfsPropagation,
+    });
+  }
+  steps.push(
+    // pivot_root(2) needs a mount point whose parent is not shared.
+    {
+      kind: 'openRootfs',
+      path: config.rootfs,
+      bind: private_,
+      parentPropagation: private_ ? MS.PRIVATE : 0,
+    },
+    ...mountSteps(config, cgroupMounts),
+    // After the mounts: one of them is /dev.
+    ...deviceSteps(config, hostHasKcore),
+  );
+  // After the mounts, before the switch of the root (runtime.md "Lifecycle"); these run in the parent.
+  if (hooks.prestart.length + hooks.createRuntime.length > 0) {
+    steps.push({ kind: 'sync', name: 'createRuntime' });
+  }
+  // These run in init, in the container's namespaces; the answer to the sync brings the state for their stdin.
+  if (hooks.createContainer.length > 0) {
+    steps.push({ kind: 'sync', name: 'createContainer' });
+    steps.push(...hookStep('createContainer', hooks.createContainer));
+  }
+  return steps;
+}
+
+function switchRootSteps(config: Config, process: ProcessConfig): Step[] {
+  const steps: Step[] = [];
+  if (!hasNamespace(config, 'mount')) steps.push({ kind: 'chroot' });
+  else if (config.noPivotRoot) steps.push({ kind: 'moveRoot' });
+  else steps.push({ kind: 'pivotRoot' });
+  // Again: what the first one changed was the old root, which is gone.
+  if (config.rootfsPropagation !== 0) {
+    steps.push({ kind: 'propagation', path: '/', flags: config.rootfsPropagation });
+  }
+  // stdio that is the host's /dev/null would be a way to the host's devtmpfs.
+  if (fillsDev(config)) steps.push({ kind: 'reopenNull' });
+  // Before the root may become read-only.
+  steps.push({ kind: 'makeCwd', path: process.cwd, uid: 0, gid: 0 });
+  return steps;
+}
+
+/** After the switch, so that the terminal is of the container's devpts; before /dev may become read-only. */
+function consoleStep(config: Config, process: ProcessConfig): Step {
+  return {
+    kind: 'console',
+    rows: process.consoleSize?.height ?? 0,
+    columns: process.consoleSize?.width ?? 0,
+    uid: process.user.uid,
+    gid: process.user.gid,
+    // Without a mount namespace it would be a mount of the host's.
+    mount: hasNamespace(config, 'mount'),
+  };
+}
+
+/** Makes the file system what the configuration says, now that nothing more has to be made in it. */
+function finishSteps(config: Config, process: ProcessConfig, cgroupMounts: CgroupMounts): Step[] {
+  const steps: Step[] = lateReadonlySteps(config, cgroupMounts);
+  if (config.readonlyRootfs) {
+    steps.push({ kind: 'remountReadonly', path: '/', flags: MS.RDONLY, recursive: false });
+  }
+  if (config.hostname !== undefined && config.hostname !== '') {
+    steps.push({ kind: 'hostname', name: config.hostname });
+  }
+  if (config.domainname !== undefined && config.domainname !== '') {
+    steps.push({ kind: 'domainname', name: config.domainname });
+  }
+  // Takes effect at execve; written while procfs is whole.
+  if (process.apparmorProfile !== undefined && process.apparmorProfile !== '') {
+    steps.push({ kind: 'apparmor', label: process.apparmorProfile });
+  }
+  // Before readonlyPaths, which make /proc/sys read-only in every default configuration.
+  for (const [name, value] of Object.entries(config.sysctl)) {
+    steps.push({ kind: 'sysctl', name: sysctlFile(name), value });
+  }
+  // Before maskedPaths: a masked path below a read-only one is covered last, and stays covered.
+  for (const path of config.readonlyPaths) steps.push({ kind: 'readonlyPath', path });
+  for (const path of config.maskedPaths)
+    steps.push({ kind: 'maskPath', path, label: config.mountLabel ?? '' });
+  return steps;
+}
+
+function restrictSteps(config: Config, process: ProcessConfig): Step[] {
+  const steps: Step[] = [];
+  if (process.noNewPrivileges) steps.push({ kind: 'noNewPrivileges' });
+  steps.push(...schedulingSteps(process));
+  steps.push(...personalitySteps(config));
+  return steps;
+}
+
+/**
+ * `net.ipv4.ip_forward` → `net/ipv4/ip_forward`. The first separator decides, as in sysctl(8): behind a slash, dots
+ * are part of a name (`net/ipv4/conf/eth0.1/forwarding`); behind a dot, slashes are dots (`net.ipv4.conf.eth0/1.forwarding`).
+ */
+export function sysctlFile(name: string): string {
+  const first = /[./]/.exec(name)?.[0];
+  if (first !== '.') return name;
+  return name.replace(/[./]/g, separator => (separator === '.' ? '/' : '.'));
+}
