@@ -6,7 +6,6 @@ import { dirname, isAbsolute, join, relative } from 'node:path';
 import { run } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { bundlePath, bundleTests, findTests } from './bundle-tests.mjs';
 import { leaksSince, snapshot } from './leaks.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -34,8 +33,10 @@ if (slowness === 1) process.env.NODE_OPTIONS = '--enable-source-maps';
 process.env.LIBCONTAINER_TEST_LANE = options.lane;
 process.env.LIBCONTAINER_TEST_FILTER = options.filter;
 
-const files = named.length > 0 ? named : findTests();
 if (!options['no-setup']) await import('./setup.mjs').then(setup => setup.setUp({}));
+// Only now: it needs esbuild, which the set-up installs.
+const { bundlePath, bundleTests, findTests } = await import('./bundle-tests.mjs');
+const files = named.length > 0 ? named : findTests();
 const { makeRootfs } = await import('./rootfs.mjs');
 if (!options['no-bundle']) {
   makeRootfs();
