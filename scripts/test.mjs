@@ -100,8 +100,10 @@ async function runFiles(sources, concurrency) {
   const rows = [];
   const queue = [...sources];
   const work = async () => {
-    for (let file = queue.shift(); file !== undefined; file = queue.shift())
+    for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
+      if (options.lane !== 'host') record(rows, { running: file });
       rows.push(...(await runFile(file)));
+    }
   };
   await Promise.all(Array.from({ length: concurrency }, work));
   return rows;
@@ -117,6 +119,16 @@ async function runAll(sources) {
 
 const before = snapshot();
 const started = Date.now();
+const results = options.results ?? `build/results/${options.lane}${whole ? '' : '.part'}.json`;
+mkdirSync(dirname(results), { recursive: true });
+// Written before each file too: when the machine under the lane stops, what ran is known.
+function record(tests, more) {
+  const seconds = Math.round((Date.now() - started) / 1000);
+  writeFileSync(
+    results,
+    JSON.stringify({ lane: options.lane, seconds, leaks: [], second: [], ...more, tests }, undefined, 1),
+  );
+}
 let rows = await runAll(files);
 const second = [];
 const broken = rows.filter(row => row.result === 'failed');
@@ -138,16 +150,7 @@ if (options.retry && broken.length > 0 && broken.length <= 10) {
 const leaks = (await leaksSince(before)).filter(leak => !leak.startsWith('descriptor '));
 const count = result => rows.filter(row => row.result === result).length;
 const none = count('passed') + count('failed') === 0;
-const results = options.results ?? `build/results/${options.lane}${whole ? '' : '.part'}.json`;
-mkdirSync(dirname(results), { recursive: true });
-writeFileSync(
-  results,
-  JSON.stringify(
-    { lane: options.lane, seconds: Math.round((Date.now() - started) / 1000), leaks, second, tests: rows },
-    undefined,
-    1,
-  ),
-);
+record(rows, { leaks, second });
 
 process.stdout.write('\n');
 for (const row of rows.filter(r => r.result === 'skipped'))

@@ -1,0 +1,276 @@
+// A QEMU guest with Debian's stock kernel whose root is this machine's own file system, read-only over 9p under an
+// overlay on tmpfs: nothing that the guest writes reaches the host, except what it puts in /out.
+// Profiles: v2 (cgroup v2 alone, a shell script as init), systemd (systemd as PID 1 with D-Bus), v1 (pure cgroup v1).
+import { execFileSync, spawn } from 'node:child_process';
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+export const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
+export const profiles = ['v2', 'systemd', 'v1'];
+
+const quote = word => `'${word.replaceAll("'", "'\\''")}'`;
+const script = (path, lines) => {
+  writeFileSync(path, `${lines.join('\n')}\n`);
+  chmodSync(path, 0o755);
+};
+
+function newestKernel() {
+  const releases = readdirSync('/boot')
+    .filter(name => name.startsWith('vmlinuz-'))
+    .map(name => name.slice('vmlinuz-'.length))
+    .filter(release => existsSync(`/lib/modules/${release}`))
+    .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
+  const release = releases.at(-1);
+  if (release === undefined) throw new Error('no kernel in /boot: node scripts/setup.mjs --vm');
+  return release;
+}
+
+// The modules the root needs, in the order of their dependencies, unpacked into the initramfs.
+function copyModules(directory, release) {
+  const names = [];
+  for (const module of ['virtio_pci', '9pnet_virtio', '9p', 'overlay']) {
+    const lines = execFileSync('/sbin/modprobe', ['--show-depends', '-S', release, module], {
+      encoding: 'utf8',
+    }).split('\n');
+    for (const line of lines) {
+      const path = /^insmod (\S+)/.exec(line)?.[1];
+      if (path === undefined) continue;
+      const name = basename(path).replace(/\.xz$/, '');
+      if (names.includes(name)) continue;
+      names.push(name);
+      if (path.endsWith('.xz'))
+        writeFileSync(join(directory, name), execFileSync('xz', ['-dc', path], { maxBuffer: 1 << 27 }));
+      else copyFileSync(path, join(directory, name));
+    }
+  }
+  return names;
+}
+
+// cache=mmap: with cache=loose sendfile locks up the 6.1 kernel.
+const nineP = (tag, target, flags) =>
+  `$B mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000${flags} ${tag} ${target}`;
+
+function initramfs(work, release) {
+  const tree = join(work, 'initramfs');
+  for (const directory of ['bin', 'proc', 'sys', 'dev', 'lower', 'rw', 'mnt', 'modules'])
+    mkdirSync(join(tree, directory), { recursive: true });
+  const busybox = ['/bin/busybox', '/usr/bin/busybox'].find(existsSync);
+  if (busybox === undefined) throw new Error('busybox is missing: node scripts/setup.mjs --vm');
+  copyFileSync(busybox, join(tree, 'bin/busybox'));
+  const modules = copyModules(join(tree, 'modules'), release);
+  const checkout = [];
+  // /tmp of the guest is its own (systemd cleans it); a checkout below /tmp is put back on top.
+  if (root.startsWith('/tmp/')) {
+    checkout.push(`$B mkdir -p ${quote(`/mnt${root}`)} /rw/cu /rw/cw`);
+    checkout.push(
+      `$B mount -t overlay -o ${quote(`lowerdir=/lower${root},upperdir=/rw/cu,workdir=/rw/cw`)} overlay ${quote(`/mnt${root}`)}`,
+    );
+  }
+  script(join(tree, 'init'), [
+    '#!/bin/busybox sh',
+    'B=/bin/busybox',
+    '$B mount -t proc proc /proc; $B mount -t sysfs sys /sys; $B mount -t devtmpfs dev /dev',
+    ...modules.map(name => `$B insmod /modules/${name}`),
+    nineP('host', '/lower', ',cache=mmap,ro'),
+    '$B mount -t tmpfs -o size=75% tmpfs /rw; $B mkdir /rw/u /rw/w',
+    '$B mount -t overlay -o lowerdir=/lower,upperdir=/rw/u,workdir=/rw/w overlay /mnt',
+    '$B mkdir -p /mnt/job /mnt/out',
+    nineP('job', '/mnt/job', ',ro'),
+    nineP('out', '/mnt/out', ''),
+    'for d in proc sys dev; do $B mount --move /$d /mnt/$d; done',
+    '$B mount -t tmpfs -o mode=755 tmpfs /mnt/run; $B mount -t tmpfs -o mode=1777 tmpfs /mnt/tmp',
+    '$B mkdir -p /mnt/dev/pts /mnt/dev/shm /mnt/dev/mqueue',
+    ...checkout,
+    'exec $B switch_root /mnt /job/init',
+  ]);
+  const image = join(work, 'initrd');
+  execFileSync('sh', ['-c', `find . | cpio -o -H newc --quiet | gzip -1 > ${quote(image)}`], { cwd: tree });
+  return image;
+}
+
+const systemdInit = [
+  '#!/bin/bash',
+  'mkdir -p /run/systemd/system',
+  'cat >/run/systemd/system/vm-job.service <<U',
+  '[Unit]',
+  'After=dbus.socket basic.target',
+  'Wants=dbus.socket',
+  '[Service]',
+  'Type=oneshot',
+  'ExecStart=/job/wrapper',
+  'TimeoutStartSec=infinity',
+  'Delegate=yes',
+  'KillMode=process',
+  'U',
+  'cat >/run/systemd/system/vm.target <<U',
+  '[Unit]',
+  'Requires=basic.target vm-job.service',
+  'AllowIsolate=yes',
+  'U',
+  // What the host's file system has is not this guest's to clean, to check or to mount.
+  'for u in systemd-tmpfiles-setup.service systemd-tmpfiles-setup-dev.service systemd-tmpfiles-clean.timer systemd-tmpfiles-clean.service apt-daily.timer apt-daily-upgrade.timer systemd-journal-flush.service tmp.mount systemd-timesyncd.service systemd-update-utmp.service; do ln -sf /dev/null /run/systemd/system/$u; done',
+  ': >/etc/fstab; echo vm >/etc/hostname; rm -f /etc/machine-id; : >/etc/machine-id',
+  'exec /lib/systemd/systemd --unit=vm.target --log-level=warning --show-status=no',
+];
+
+function shellInit(profile) {
+  const v1 = [
+    'mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup',
+    'for c in cpu,cpuacct cpuset memory devices freezer blkio pids net_cls,net_prio perf_event hugetlb; do mkdir /sys/fs/cgroup/$c && mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c; done',
+    'for l in cpu cpuacct; do ln -s cpu,cpuacct /sys/fs/cgroup/$l; done',
+    'for l in net_cls net_prio; do ln -s net_cls,net_prio /sys/fs/cgroup/$l; done',
+    'mkdir /sys/fs/cgroup/systemd && mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd',
+  ];
+  return [
+    '#!/bin/bash',
+    `export PATH=${quote(process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin')}`,
+    'mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts; mount -t tmpfs tmpfs /dev/shm; mount -t mqueue mqueue /dev/mqueue',
+    'mount -t securityfs securityfs /sys/kernel/security 2>/dev/null',
+    'busybox ip link set lo up 2>/dev/null',
+    ...(profile === 'v1' ? v1 : ['mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup']),
+    // PID 1 reaps what is orphaned, as a real init does: bash waits for all of its children.
+    '/job/wrapper & while :; do wait -n || [ $? -ne 127 ] || break; done',
+  ];
+}
+
+function writeJob(directory, profile, command, cwd) {
+  mkdirSync(directory);
+  script(join(directory, 'command'), [
+    `export PATH=${quote(process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin')} LIBCONTAINER_VM=${profile}`,
+    `cd ${quote(cwd)}`,
+    command.map(quote).join(' '),
+  ]);
+  script(join(directory, 'wrapper'), [
+    '#!/bin/bash',
+    'exec </dev/null >/dev/ttyS0 2>&1',
+    'stty -onlcr 2>/dev/null',
+    'export HOME=/root TERM=dumb',
+    // Paths inside a rootfs over 9p cost a message per component: tests get a copy in memory.
+    `R=${quote(join(root, 'build/rootfs'))}`,
+    'if [ -d "$R" ]; then mkdir /run/rootfs; cp -a "$R/." /run/rootfs/; mount --bind /run/rootfs "$R"; fi',
+    'echo "==vm-begin=="',
+    'bash /job/command; rc=$?',
+    'echo; echo "==vm-end rc=$rc =="',
+    'sync',
+    'if [ -d /run/systemd/system ]; then systemctl poweroff --force --force; else echo o >/proc/sysrq-trigger; fi',
+    'sleep 60',
+  ]);
+  script(join(directory, 'init'), profile === 'systemd' ? systemdInit : shellInit(profile));
+}
+
+/** True when the machine's own virtualisation can be used; else everything is emulated, 10 to 20 times slower. */
+export function accelerated() {
+  try {
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Boots, runs the command as root in the guest, powers off.
+ * @param {{ profile: string, command: string[], cwd?: string, out?: string, limitSeconds: number, onLine: (line: string) => void, raw?: boolean }} job
+ * @returns {Promise<number | undefined>} the command's exit status; undefined when the guest stopped before it ended.
+ */
+export async function runInGuest(job) {
+  const work = mkdtempSync(join(tmpdir(), 'libcontainer-vm-'));
+  try {
+    const release = newestKernel();
+    const initrd = initramfs(work, release);
+    writeJob(join(work, 'job'), job.profile, job.command, job.cwd ?? root);
+    const out = job.out ?? join(work, 'out');
+    mkdirSync(out, { recursive: true });
+    const share = (id, path, options) => [
+      '-fsdev',
+      `local,id=${id},path=${path},${options}`,
+      '-device',
+      `virtio-9p-pci,fsdev=${id},mount_tag=${id}`,
+    ];
+    const kvm = accelerated();
+    const guest = spawn(
+      'qemu-system-x86_64',
+      [
+        ...[
+          '-accel',
+          kvm ? 'kvm' : 'tcg,thread=multi',
+          '-cpu',
+          kvm ? 'host' : 'max',
+          '-smp',
+          '2',
+          '-m',
+          '2048',
+        ],
+        ...[
+          '-nodefaults',
+          '-no-reboot',
+          '-display',
+          'none',
+          '-serial',
+          'stdio',
+          '-monitor',
+          'none',
+          '-net',
+          'none',
+          '-rtc',
+          'base=utc',
+        ],
+        ...['-kernel', `/boot/vmlinuz-${release}`, '-initrd', initrd, '-append'],
+        'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off systemd.unified_cgroup_hierarchy=1 random.trust_cpu=on psi=1 swapaccount=1 apparmor=1 security=apparmor',
+        ...share('host', '/', 'security_model=passthrough,readonly=on,multidevs=remap'),
+        ...share('job', join(work, 'job'), 'security_model=passthrough,readonly=on'),
+        ...share('out', out, 'security_model=none'),
+      ],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    );
+    return await follow(guest, job);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+async function follow(guest, job) {
+  let status;
+  let begun = false;
+  let last = [];
+  const stop = () => guest.kill('SIGKILL');
+  const timer = setTimeout(() => {
+    job.onLine(`vm: the time limit of ${job.limitSeconds} s has passed`);
+    stop();
+  }, job.limitSeconds * 1000);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, stop);
+  guest.stderr.on('data', data => process.stderr.write(data));
+  const ended = new Promise((resolve, reject) => {
+    guest.once('error', reject);
+    guest.once('close', resolve);
+  });
+  for await (const raw of createInterface({ input: guest.stdout })) {
+    const line = raw.replaceAll('\r', '');
+    const end = /==vm-end rc=(\d+) ==/.exec(line);
+    if (line.includes('==vm-begin==')) begun = true;
+    else if (end) {
+      status = Number(end[1]);
+      begun = false;
+    } else if (begun || job.raw) job.onLine(line);
+    else last = [...last.slice(-30), line];
+  }
+  await ended;
+  clearTimeout(timer);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.removeListener(signal, stop);
+  if (status === undefined && !begun) for (const line of last) job.onLine(`vm: ${line}`);
+  return status;
+}

@@ -1,0 +1,153 @@
+// npm run test:vm [-- --profile v2|systemd|v1] [--filter NAME] [FILES…]: the integration and native tests in a guest,
+// one session per profile, one line of results each (build/results/<profile>.json).
+// npm run vm -- [--profile P] [--raw] COMMAND…: one command in a guest.
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { setUp } from '../../scripts/setup.mjs';
+import { accelerated, profiles, root, runInGuest } from './guest.mjs';
+
+const { values: options, positionals } = parseArgs({
+  // The command's own options are the command's: ours end at the first word.
+  args: beforeCommand(process.argv.slice(2)),
+  allowPositionals: true,
+  options: {
+    suite: { type: 'boolean', default: false },
+    profile: { type: 'string', multiple: true },
+    filter: { type: 'string', default: '' },
+    raw: { type: 'boolean', default: false },
+    'no-setup': { type: 'boolean', default: false },
+    'limit-seconds': { type: 'string', default: '780' },
+  },
+});
+
+function beforeCommand(words) {
+  if (words.includes('--suite') || words.includes('--')) return words;
+  const first = words.findIndex(
+    (word, at) => !word.startsWith('-') && !/^--(profile|limit-seconds)$/.test(words[at - 1] ?? ''),
+  );
+  return first < 0 ? words : [...words.slice(0, first), '--', ...words.slice(first)];
+}
+
+const chosen = options.profile ?? (options.suite ? profiles : ['v2']);
+for (const profile of chosen) {
+  if (profiles.includes(profile)) continue;
+  console.error(`vm: unknown profile ${profile}; profiles: ${profiles.join(' ')}`);
+  process.exit(2);
+}
+const limitSeconds = Number(options['limit-seconds']);
+
+// Where a file runs, when not in all three profiles. The command line and the addon meet the kernel through the same
+// code in each of them; runc, the reference of the differential tests, is compared on the host.
+const placed = [
+  { files: /^test\/(native|clients)\//, profiles: ['v2'] },
+  { files: /^test\/integration\/(cli|nrunc)/, profiles: ['v2'] },
+  { files: /differential|package|readme|host-only/, profiles: [] },
+];
+const runsIn = (file, profile) =>
+  (placed.find(row => row.files.test(file))?.profiles ?? profiles).includes(profile);
+
+async function suite() {
+  const { bundleTests, findTests } = await import('../../scripts/bundle-tests.mjs');
+  const all =
+    positionals.length > 0 ? positionals : findTests(['test/native', 'test/integration', 'test/clients']);
+  await bundleTests(all);
+  const lines = [];
+  let good = true;
+  for (const profile of chosen) {
+    const files = positionals.length > 0 ? all : all.filter(file => runsIn(file, profile));
+    const result = await runProfile(profile, files);
+    good &&= result.good;
+    lines.push(result.line);
+  }
+  if (chosen.length > 1) for (const line of lines) console.log(line);
+  return good ? 0 : 1;
+}
+
+async function runProfile(profile, files) {
+  const out = mkdtempSync(join(tmpdir(), 'libcontainer-out-'));
+  const started = Date.now();
+  console.log(
+    `vm: profile ${profile}, ${files.length} files, at most ${limitSeconds} s${accelerated() ? '' : ', emulated'}`,
+  );
+  let line;
+  const status = await runInGuest({
+    profile,
+    out,
+    limitSeconds,
+    // Emulation is 10 to 20 times slower; a third of that is enough for deadlines, which are generous already.
+    command: [
+      ...[
+        'env',
+        `LIBCONTAINER_TEST_SLOWNESS=${accelerated() ? 2 : 6}`,
+        process.execPath,
+        'scripts/test.mjs',
+        '--no-setup',
+        '--no-bundle',
+      ],
+      ...[
+        '--retry',
+        '--lane',
+        profile,
+        '--results',
+        '/out/results.json',
+        '--filter',
+        options.filter,
+        ...files,
+      ],
+    ],
+    raw: options.raw,
+    onLine: text => {
+      if (new RegExp(`^${profile}: \\d+ passed`).test(text)) line = text;
+      else console.log(text);
+    },
+  });
+  const record = existsSync(join(out, 'results.json'))
+    ? JSON.parse(readFileSync(join(out, 'results.json'), 'utf8'))
+    : { lane: profile, leaks: [], second: [], tests: [] };
+  rmSync(out, { recursive: true, force: true });
+  if (line === undefined) {
+    const error = `the guest stopped ${status === undefined ? 'before the end' : `with status ${status}`}; the last file that was begun: ${record.running ?? 'none'}`;
+    record.tests.push({
+      file: record.running ?? 'test/vm/run.mjs',
+      name: '(the lane)',
+      result: 'failed',
+      error,
+    });
+    console.log(`failed: ${profile}: ${error}`);
+    const count = result => record.tests.filter(row => row.result === result).length;
+    line = `${profile}: ${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped`;
+  }
+  record.seconds = Math.round((Date.now() - started) / 1000);
+  const whole = options.filter === '' && positionals.length === 0;
+  mkdirSync(join(root, 'build/results'), { recursive: true });
+  writeFileSync(
+    join(root, `build/results/${profile}${whole ? '' : '.part'}.json`),
+    JSON.stringify(record, undefined, 1),
+  );
+  console.log(`vm: profile ${profile} took ${record.seconds} s`);
+  console.log(line);
+  return { good: status === 0, line };
+}
+
+async function command() {
+  if (positionals.length === 0) {
+    console.error('usage: npm run vm -- [--profile v2|systemd|v1] [--raw] COMMAND…');
+    return 2;
+  }
+  const status = await runInGuest({
+    profile: chosen[0],
+    command: positionals,
+    cwd: process.cwd(),
+    limitSeconds,
+    raw: options.raw,
+    onLine: line => console.log(line),
+  });
+  if (status === undefined) console.error('vm: the guest stopped before the command ended');
+  return status ?? 125;
+}
+
+process.chdir(options.suite ? root : process.cwd());
+if (!options['no-setup']) await setUp({ vm: true });
+process.exitCode = options.suite ? await suite() : await command();
