@@ -1,0 +1,96 @@
+/**
+ * What runtime-spec 1.3 has and this version does not do: refused by name, never ignored. One row per property; a row
+ * goes away when the feature arrives.
+ */
+import { ConfigError, type ConfigIssue } from '../errors.ts';
+import type { ProcessConfig } from './config.ts';
+import { isIdmapOption } from './mount-options.ts';
+import type { Spec } from './spec.ts';
+
+type Found = Iterable<ConfigIssue>;
+type Rule = (spec: Spec) => Found;
+
+function* when(condition: boolean, path: string, message: string): Generator<ConfigIssue> {
+  if (condition) yield { path, message };
+}
+const some = (list: readonly unknown[] | undefined): boolean => list !== undefined && list.length > 0;
+const set = (text: string | undefined): boolean => text !== undefined && text !== '';
+const filled = (table: object | undefined): boolean => table !== undefined && Object.keys(table).length > 0;
+
+const rules: readonly Rule[] = [
+  function* namespaces({ linux }) {
+    for (const [index, { type }] of (linux?.namespaces ?? []).entries()) {
+      const path = `linux.namespaces[${index}].type`;
+      yield* when(type === 'user', path, 'user namespaces are not supported');
+      yield* when(type === 'time', path, 'time namespaces are not supported');
+    }
+  },
+  function* idMappings({ linux }) {
+    yield* when(some(linux?.uidMappings), 'linux.uidMappings', 'user namespaces are not supported');
+    yield* when(some(linux?.gidMappings), 'linux.gidMappings', 'user namespaces are not supported');
+  },
+  function* timeOffsets({ linux }) {
+    yield* when(filled(linux?.timeOffsets), 'linux.timeOffsets', 'time namespaces are not supported');
+  },
+  function* idmappedMounts({ mounts }) {
+    for (const [index, mount] of (mounts ?? []).entries()) {
+      const path = `mounts[${index}]`;
+      const message = 'idmapped mounts are not supported';
+      yield* when(some(mount.uidMappings), `${path}.uidMappings`, message);
+      yield* when(some(mount.gidMappings), `${path}.gidMappings`, message);
+      yield* when((mount.options ?? []).some(isIdmapOption), `${path}.options`, message);
+    }
+  },
+  function* netDevices({ linux }) {
+    yield* when(filled(linux?.netDevices), 'linux.netDevices', 'moving network devices is not supported');
+  },
+  function* intelRdt({ linux }) {
+    yield* when(linux?.intelRdt !== undefined, 'linux.intelRdt', 'Intel RDT is not supported');
+  },
+  function* memoryPolicy({ linux }) {
+    yield* when(linux?.memoryPolicy !== undefined, 'linux.memoryPolicy', 'memory policies are not supported');
+  },
+  function* mountLabel({ linux }) {
+    yield* when(set(linux?.mountLabel), 'linux.mountLabel', 'SELinux labels are not supported');
+  },
+  function* personalityFlags({ linux }) {
+    yield* when(
+      some(linux?.personality?.flags),
+      'linux.personality.flags',
+      'the specification reserves flags; none is supported',
+    );
+  },
+  function* seccompNotify({ linux }) {
+    const message = 'seccomp notification is not supported';
+    const seccomp = linux?.seccomp;
+    yield* when(set(seccomp?.listenerPath), 'linux.seccomp.listenerPath', message);
+    yield* when(set(seccomp?.listenerMetadata), 'linux.seccomp.listenerMetadata', message);
+    for (const [index, flag] of (seccomp?.flags ?? []).entries()) {
+      const waits = flag === 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV';
+      yield* when(waits, `linux.seccomp.flags[${index}]`, message);
+    }
+    for (const [index, { action }] of (seccomp?.syscalls ?? []).entries()) {
+      yield* when(action === 'SCMP_ACT_NOTIFY', `linux.seccomp.syscalls[${index}].action`, message);
+    }
+  },
+];
+
+/** Process properties apart: a process can be given without a spec. */
+function* processRules(process: ProcessConfig, root: string): Found {
+  yield* when(set(process.apparmorProfile), `${root}.apparmorProfile`, 'AppArmor profiles are not supported');
+  yield* when(set(process.selinuxLabel), `${root}.selinuxLabel`, 'SELinux labels are not supported');
+}
+
+/** @throws {ConfigError} ERR_UNSUPPORTED naming every property that is. */
+export function refuseUnsupported(spec: Spec): void {
+  refuse(rules.flatMap(rule => [...rule(spec)]));
+}
+
+/** @throws {ConfigError} ERR_UNSUPPORTED. */
+export function refuseUnsupportedProcess(process: ProcessConfig, root = 'process'): void {
+  refuse([...processRules(process, root)]);
+}
+
+function refuse(issues: readonly ConfigIssue[]): void {
+  if (issues.length > 0) throw new ConfigError('ERR_UNSUPPORTED', { issues });
+}
