@@ -3,6 +3,7 @@
  * a manager; it never imports a driver. cgroups(7), kernel cgroup-v1/ and cgroup-v2.rst.
  */
 import type { Resources } from '../config/config.ts';
+import type { CgroupError } from '../errors.ts';
 import type { FileOperation } from '../native/binding.ts';
 import type { Stats } from './stats.ts';
 
@@ -16,6 +17,8 @@ export interface CgroupStart {
   readonly cloneInto?: string;
   /** v1 (and v2 when clone3 cannot): files to which init writes "0" (`tasks`, `cgroup.procs`). */
   readonly joinFiles: readonly string[];
+  /** Names the property behind a failed operation. `index` counts in `operations`; `cause` has errno. */
+  failure(index: number, cause: unknown): CgroupError;
 }
 
 /** How a `cgroup` mount inside the container is made: one row per hierarchy. */
@@ -42,7 +45,13 @@ export interface CgroupManager {
   /** Everything for a start with these limits. Refuses a cgroup that holds processes or is frozen. @throws {CgroupError} */
   prepareStart(resources: Resources): Promise<CgroupStart>;
   /** Join data for a process that is exec'd into a sub-cgroup (`--cgroup`), key '' or controller → sub path. */
-  prepareExec(subPaths: { readonly [controller: string]: string }): Promise<CgroupStart>;
+  prepareExec(
+    subPaths: { readonly [controller: string]: string },
+    options?: {
+      /** v2: when the container made its cgroup a non-leaf (systemd inside), the exec goes where its init is. */
+      readonly initPid?: number;
+    },
+  ): Promise<CgroupStart>;
   exists(): Promise<boolean>;
   /** Writes limits of a live container; on failure the former values are written back. */
   set(resources: Resources, former: Resources, options?: { readonly skipDevices?: boolean }): Promise<void>;

@@ -1,0 +1,72 @@
+/** The choice of the driver: for a new container from its configuration, for one of state.json from its paths. */
+import { join } from 'node:path';
+import type { Config } from '../config/config.ts';
+import { CgroupError } from '../errors.ts';
+import type { Binding } from '../native/binding.ts';
+import { containerDirectory, hostLayout, type Layout } from './layout.ts';
+import type { CgroupManager } from './manager.ts';
+import { V1Manager } from './v1/manager.ts';
+import { V2Manager } from './v2/manager.ts';
+
+/**
+ * The cgroups of a new container. Nothing is made yet.
+ * @throws {CgroupError} ERR_CGROUP_LAYOUT, ERR_UNSUPPORTED (systemd driver), ERR_CGROUP (a cgroupsPath that escapes)
+ */
+export function newCgroups(
+  binding: Binding,
+  id: string,
+  config: Pick<Config, 'cgroupsPath' | 'resources' | 'systemdCgroup'>,
+  host: Layout = hostLayout(),
+): CgroupManager {
+  if (config.systemdCgroup)
+    throw new CgroupError(
+      'ERR_UNSUPPORTED',
+      { file: '--systemd-cgroup' },
+      {
+        detail: '--systemd-cgroup',
+        hint: 'use the cgroupfs driver: leave --systemd-cgroup out, and give linux.cgroupsPath as a path',
+      },
+    );
+  const cgroupsPath =
+    config.cgroupsPath === undefined || config.cgroupsPath === '' ? `/${id}` : config.cgroupsPath;
+  if (host.kind === 'v2' && host.v2 !== undefined)
+    return new V2Manager(binding, host, containerDirectory(host, host.v2, cgroupsPath));
+  const paths: { [controller: string]: string } = {};
+  for (const hierarchy of host.v1) {
+    const directory = containerDirectory(host, hierarchy, cgroupsPath);
+    for (const controller of hierarchy.controllers) paths[controller] = directory;
+  }
+  for (const controller of unifiedControllers(config.resources)) {
+    if (host.v2 !== undefined && paths[controller] === undefined)
+      paths[controller] = containerDirectory(host, host.v2, cgroupsPath);
+  }
+  return new V1Manager(binding, host, paths);
+}
+
+/** On a hybrid host these may live in the unified hierarchy; the container joins it only when they are asked for. */
+function unifiedControllers(resources: Config['resources']): string[] {
+  const wanted: string[] = [];
+  if ((resources.hugepageLimits?.length ?? 0) > 0) wanted.push('hugetlb');
+  if (Object.keys(resources.rdma ?? {}).length > 0) wanted.push('rdma');
+  return wanted;
+}
+
+/** The cgroups that a state file names (`cgroup_paths`). A path outside of the cgroup mounts is refused. */
+export function loadCgroups(
+  binding: Binding,
+  paths: { readonly [controller: string]: string },
+  host: Layout = hostLayout(),
+): CgroupManager {
+  const mounts = [...host.v1, ...(host.v2 === undefined ? [] : [host.v2])].map(h => h.mountPoint);
+  for (const [controller, path] of Object.entries(paths)) {
+    // destroy() removes directories: a damaged or forged state file must not aim it elsewhere.
+    const inside = mounts.some(mount => path.startsWith(`${mount}/`)) && join(path) === path;
+    if (!inside)
+      throw new CgroupError('ERR_CGROUP', {
+        file: `cgroup_paths[${JSON.stringify(controller)}]`,
+        value: path,
+      });
+  }
+  const unified = paths[''];
+  return unified === undefined ? new V1Manager(binding, host, paths) : new V2Manager(binding, host, unified);
+}

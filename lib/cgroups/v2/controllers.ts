@@ -1,0 +1,76 @@
+/** Enabling controllers for a cgroup2 directory: every ancestor's cgroup.subtree_control, from the top. cgroup-v2.rst. */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { CgroupError } from '../../errors.ts';
+import { readCgroupFileNow } from '../file.ts';
+import type { StartOperations } from '../start.ts';
+
+const words = (text: string | undefined): string[] => (text ?? '').split(/\s+/).filter(w => w !== '');
+
+/** Ancestors of a directory from the mount point down, without itself. */
+export function ancestors(mountPoint: string, directory: string): string[] {
+  const chain: string[] = [];
+  for (let at = dirname(directory); at.length >= mountPoint.length; at = dirname(at)) {
+    chain.unshift(at);
+    if (at === mountPoint) break;
+  }
+  return chain;
+}
+
+/** Not every cgroup can give every controller away (cpu with realtime processes, io on some kernels): no reason to fail. */
+const optionalErrors = ['EINVAL', 'EBUSY', 'ENOENT', 'EPERM', 'EACCES', 'EOPNOTSUPP'];
+
+/**
+ * Makes the missing ancestors and gives them controllers: those in `required` or an error, the rest (for stats) if possible.
+ * The usual case, a parent that has all of them enabled, is two reads and no operation.
+ * @throws {CgroupError} ERR_CGROUP_CONTROLLER when a required one is not there to be enabled
+ */
+export function makeAncestors(
+  start: StartOperations,
+  mountPoint: string,
+  directory: string,
+  required: ReadonlyMap<string, string>,
+  all: boolean,
+): void {
+  const chain = ancestors(mountPoint, directory);
+  const [top = mountPoint] = chain;
+  const parent = chain.at(-1) ?? mountPoint;
+  const parentEnabled = words(readCgroupFileNow(join(parent, 'cgroup.subtree_control')));
+  if (isComplete(parent, parentEnabled, required, all)) return;
+  const available = words(readCgroupFileNow(join(top, 'cgroup.controllers')));
+  const lacking = [...required.keys()].filter(c => !available.includes(c));
+  if (lacking.length > 0) throw noController(lacking, required, available);
+  for (const level of chain) {
+    const enabled = words(readCgroupFileNow(join(level, 'cgroup.subtree_control')));
+    if (!existsSync(level)) start.mkdir(level, 'ok');
+    const file = join(level, 'cgroup.subtree_control');
+    const needed = [...required.keys()].filter(c => !enabled.includes(c));
+    const field = required.get(needed[0] ?? '') ?? 'linux.cgroupsPath';
+    if (needed.length > 0) start.write(file, needed.map(c => `+${c}`).join(' '), field);
+    if (!all) continue;
+    for (const controller of available)
+      if (!enabled.includes(controller) && !required.has(controller))
+        start.write(file, `+${controller}`, 'linux.cgroupsPath', optionalErrors);
+  }
+}
+
+function isComplete(
+  parent: string,
+  enabled: readonly string[],
+  required: ReadonlyMap<string, string>,
+  all: boolean,
+): boolean {
+  if (![...required.keys()].every(c => enabled.includes(c))) return false;
+  if (!existsSync(parent)) return false;
+  return !all || words(readCgroupFileNow(join(parent, 'cgroup.controllers'))).every(c => enabled.includes(c));
+}
+
+export function noController(
+  lacking: readonly string[],
+  fields: ReadonlyMap<string, string>,
+  available: readonly string[],
+): CgroupError {
+  const field = fields.get(lacking[0] ?? '') ?? 'linux.resources';
+  const detail = `${field}: wanted ${lacking.join(' ')}, available: ${available.join(' ') || 'none'}`;
+  return new CgroupError('ERR_CGROUP_CONTROLLER', { file: field }, { detail });
+}

@@ -1,0 +1,276 @@
+/** cgroup v2: one directory, controllers enabled from the top, devices by an eBPF program. kernel cgroup-v2.rst. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Resources } from '../../config/config.ts';
+import { CgroupError } from '../../errors.ts';
+import type { Binding } from '../../native/binding.ts';
+import { deviceList } from '../device-rules.ts';
+import {
+  cgroupTree,
+  errnoName,
+  isGone,
+  parseFlat,
+  parseSingle,
+  pidsBelow,
+  readCgroupFile,
+  readCgroupFileNow,
+  writeCgroupFile,
+} from '../file.ts';
+import { type Layout, parseOwnCgroups, pathComponents } from '../layout.ts';
+import type { LimitWrite } from '../limits.ts';
+import type { CgroupManager, CgroupMountRow, CgroupStart, FreezerState } from '../manager.ts';
+import { StartOperations } from '../start.ts';
+import type { Stats } from '../stats.ts';
+import { removeTree } from '../tree.ts';
+import { applyLimits, type FileWrite } from '../update.ts';
+import { makeAncestors, noController } from './controllers.ts';
+import { deviceProgram } from './device-program.ts';
+import { waitForCgroupEvent } from './events.ts';
+import { v2Limits } from './limits.ts';
+import { readV2Stats } from './stats.ts';
+
+const defaultTimeoutMs = 10_000;
+const freezeTimeoutMs = 10_000;
+const SIGKILL = 9;
+
+export class V2Manager implements CgroupManager {
+  readonly layout = 'v2';
+  readonly paths: { readonly [controller: string]: string };
+  readonly #binding: Binding;
+  readonly #mountPoint: string;
+  readonly #directory: string;
+
+  constructor(binding: Binding, host: Layout, directory: string) {
+    this.paths = { '': directory };
+    this.#binding = binding;
+    this.#mountPoint = host.v2?.mountPoint ?? '/sys/fs/cgroup';
+    this.#directory = directory;
+  }
+
+  get mountRows(): readonly CgroupMountRow[] {
+    return [{ name: '', path: this.#directory, type: 'cgroup2', data: '', links: [] }];
+  }
+
+  async prepareStart(resources: Resources): Promise<CgroupStart> {
+    const directory = this.#directory;
+    const writes = this.#fileWrites(resources);
+    const exists = existsSync(directory);
+    if (exists) await this.#refuseUsed();
+    const start = new StartOperations();
+    makeAncestors(start, this.#mountPoint, directory, this.#required(writes), true);
+    start.mkdir(directory, exists ? 'ok' : 'error');
+    for (const { path, value, field, tolerate } of writes) start.write(path, value, field, tolerate);
+    if (resources.devices !== undefined)
+      start.deviceProgram(directory, deviceProgram(deviceList(resources.devices)));
+    return start.finish([], directory);
+  }
+
+  async prepareExec(
+    subPaths: { readonly [controller: string]: string },
+    options: { readonly initPid?: number } = {},
+  ): Promise<CgroupStart> {
+    const start = new StartOperations();
+    const named = Object.keys(subPaths).find(key => key !== '');
+    if (named !== undefined)
+      throw new CgroupError(
+        'ERR_UNSUPPORTED',
+        { file: 'sub-cgroup' },
+        { detail: `sub-cgroup of controller ${named}: cgroup v2 has one hierarchy` },
+      );
+    const sub = subPaths[''];
+    const directory =
+      sub === undefined
+        ? this.#execDirectory(options.initPid)
+        : join(this.#directory, ...pathComponents(sub, 'sub-cgroup'));
+    if (!existsSync(directory))
+      throw new CgroupError('ERR_CGROUP', { file: directory }, { detail: `${directory}: no such cgroup` });
+    return start.finish([], directory);
+  }
+
+  /** A cgroup with controllers for its children holds no processes itself: the kernel would answer EBUSY to the clone. */
+  #execDirectory(initPid: number | undefined): string {
+    const control = readCgroupFileNow(join(this.#directory, 'cgroup.subtree_control'))?.trim() ?? '';
+    if (control === '' || initPid === undefined) return this.#directory;
+    try {
+      const own = parseOwnCgroups(readFileSync(`/proc/${initPid}/cgroup`, 'utf8')).get('');
+      const path = own === undefined ? this.#directory : join(this.#mountPoint, own);
+      // Only below the container's cgroup: init's word is not taken for anything else.
+      return path.startsWith(`${this.#directory}/`) && !path.includes('/../') ? path : this.#directory;
+    } catch (error) {
+      if (isGone(error)) return this.#directory;
+      throw error;
+    }
+  }
+
+  async exists(): Promise<boolean> {
+    return existsSync(this.#directory);
+  }
+
+  async set(
+    resources: Resources,
+    former: Resources,
+    options: { readonly skipDevices?: boolean } = {},
+  ): Promise<void> {
+    const program = options.skipDevices ? undefined : this.#changedProgram(resources, former);
+    const writes = this.#fileWrites(resources);
+    const enabled = (readCgroupFileNow(join(this.#directory, 'cgroup.controllers')) ?? '').trim().split(' ');
+    const required = this.#required(writes);
+    const lacking = [...required.keys()].filter(c => !enabled.includes(c));
+    if (lacking.length > 0) throw noController(lacking, required, enabled);
+    await this.#checkMemoryUsage(resources.memory);
+    await applyLimits(writes, async () => {
+      if (program !== undefined)
+        await this.#binding.files([{ op: 'deviceProgram', path: this.#directory, program }], true);
+    });
+  }
+
+  #changedProgram(resources: Resources, former: Resources): Uint8Array | undefined {
+    if (resources.devices === undefined) return undefined;
+    const program = deviceProgram(deviceList(resources.devices));
+    const same =
+      former.devices !== undefined && Buffer.from(program).equals(deviceProgram(deviceList(former.devices)));
+    return same ? undefined : program;
+  }
+
+  /** v1 refuses a limit below the usage; v2 takes it and kills, unless the caller asked to look first. */
+  async #checkMemoryUsage(memory: Resources['memory']): Promise<void> {
+    if (memory?.checkBeforeUpdate !== true) return;
+    const file = join(this.#directory, 'memory.current');
+    const usage = parseSingle(await readCgroupFile(file));
+    for (const [field, value] of [
+      ['swap', memory.swap ?? 0],
+      ['limit', memory.limit ?? 0],
+    ] as const) {
+      if (value <= 0 || BigInt(value) > usage) continue;
+      const detail = `linux.resources.memory.${field}: rejecting memory${field === 'swap' ? '+swap' : ''} limit ${value} <= usage ${usage}`;
+      throw new CgroupError('ERR_CGROUP', { file, value: String(value) }, { detail });
+    }
+  }
+
+  async freeze(): Promise<void> {
+    const file = join(this.#directory, 'cgroup.freeze');
+    await writeCgroupFile(file, '1');
+    const frozen = await waitForCgroupEvent(this.#binding, this.#directory, 'frozen', 1n, freezeTimeoutMs);
+    if (frozen) return;
+    await this.thaw();
+    throw new CgroupError(
+      'ERR_CGROUP',
+      { file, value: '1' },
+      { hint: 'a process in it cannot be stopped; see its wchan' },
+    );
+  }
+
+  async thaw(): Promise<void> {
+    try {
+      await writeCgroupFile(join(this.#directory, 'cgroup.freeze'), '0');
+    } catch (error) {
+      if (!(error instanceof CgroupError && isGone(error.cause))) throw error;
+    }
+  }
+
+  async freezerState(): Promise<FreezerState> {
+    if (readCgroupFileNow(join(this.#directory, 'cgroup.freeze'))?.trim() !== '1') return 'thawed';
+    const events = parseFlat(readCgroupFileNow(join(this.#directory, 'cgroup.events')));
+    return events.get('frozen') === 1n ? 'frozen' : 'freezing';
+  }
+
+  async killAll(signal: number): Promise<void> {
+    if (!existsSync(this.#directory)) return;
+    if (signal === SIGKILL && (await this.#cgroupKill())) return;
+    const before = await this.freezerState();
+    try {
+      // Frozen, so that nobody forks while the list is read and no pid in it is reused; best effort, as in runc.
+      if (before !== 'frozen') await this.freeze().catch(() => undefined);
+      for (const pid of await this.pids()) {
+        try {
+          process.kill(pid, signal);
+        } catch (error) {
+          if (errnoName(error) !== 'ESRCH') throw error;
+        }
+      }
+    } finally {
+      if (before === 'thawed' || signal === SIGKILL) await this.thaw();
+    }
+  }
+
+  /** cgroup.kill (Linux 5.14) reaches frozen processes and all cgroups below. */
+  async #cgroupKill(): Promise<boolean> {
+    try {
+      await writeCgroupFile(join(this.#directory, 'cgroup.kill'), '1');
+      return true;
+    } catch (error) {
+      if (error instanceof CgroupError && errnoName(error.cause) === 'ENODEV') return true;
+      if (error instanceof CgroupError && isGone(error.cause)) return !existsSync(this.#directory);
+      throw error;
+    }
+  }
+
+  pids(): Promise<number[]> {
+    return pidsBelow(this.#directory);
+  }
+
+  stats(): Promise<Stats> {
+    return readV2Stats(this.#directory);
+  }
+
+  async oomKillCount(): Promise<number> {
+    return Number(
+      parseFlat(await readCgroupFile(join(this.#directory, 'memory.events'))).get('oom_kill') ?? 0n,
+    );
+  }
+
+  async destroy(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    try {
+      await this.#binding.files([{ op: 'rmdir', path: this.#directory }], false);
+      return;
+    } catch {
+      // Processes or cgroups are still in it: the loop below waits, removes and reports.
+    }
+    const deadline = Date.now() + (options.timeoutMs ?? defaultTimeoutMs);
+    await removeTree(this.#directory, deadline, async (directory, ms) => {
+      await waitForCgroupEvent(this.#binding, directory, 'populated', 0n, ms);
+    });
+  }
+
+  async #refuseUsed(): Promise<void> {
+    const directory = this.#directory;
+    const pids = await pidsBelow(directory);
+    if (pids.length > 0) throw new CgroupError('ERR_CGROUP_NOT_EMPTY', { file: directory, pids });
+    if ((await this.freezerState()) !== 'thawed')
+      throw new CgroupError('ERR_CGROUP_FROZEN', { file: directory });
+    for (const cgroup of await cgroupTree(directory)) {
+      const type = readCgroupFileNow(join(cgroup, 'cgroup.type'))?.trim() ?? 'domain';
+      if (cgroup === directory && type !== 'domain')
+        throw new CgroupError(
+          'ERR_CGROUP',
+          { file: join(cgroup, 'cgroup.type') },
+          {
+            detail: `${cgroup} is ${type}`,
+            hint: 'a container needs a domain cgroup; give linux.cgroupsPath another path',
+          },
+        );
+    }
+  }
+
+  /** Controllers that the limits need, with the first property that needs each; cgroup.* files are always there. */
+  #required(limits: readonly LimitWrite[]): Map<string, string> {
+    const required = new Map<string, string>();
+    for (const { controller, field, tolerate } of limits) {
+      if (controller === 'cgroup' || required.has(controller) || tolerate?.includes('ENOENT')) continue;
+      required.set(controller, field);
+    }
+    return required;
+  }
+
+  #fileWrites(resources: Resources): (LimitWrite & FileWrite)[] {
+    const limits = v2Limits(resources, { hasBfqWeight: () => this.#hasBfqWeight() });
+    return limits.map(limit => ({ ...limit, path: join(this.#directory, limit.file) }));
+  }
+
+  /** The file is in no root cgroup, so before ours is made the other ones of the host tell. */
+  #hasBfqWeight(): boolean {
+    if (existsSync(this.#directory)) return existsSync(join(this.#directory, 'io.bfq.weight'));
+    const others = readdirSync(this.#mountPoint, { withFileTypes: true }).filter(e => e.isDirectory());
+    return others.some(e => existsSync(join(this.#mountPoint, e.name, 'io.bfq.weight')));
+  }
+}
