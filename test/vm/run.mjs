@@ -80,7 +80,7 @@ async function runProfile(profile, files) {
     command: [
       ...[
         'env',
-        `LIBCONTAINER_TEST_SLOWNESS=${accelerated() ? 2 : 6}`,
+        `LIBCONTAINER_TEST_SLOWNESS=6`,
         process.execPath,
         'scripts/test.mjs',
         '--no-setup',
