@@ -5,6 +5,11 @@
  * Every fd that the addon returns is CLOEXEC and belongs to the caller; an fd given to it is borrowed (it duplicates
  * what it must keep before the call returns).
  */
+import { existsSync } from 'node:fs';
+import { release } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { LibcontainerError } from '../errors.ts';
 
 /** One file-system operation of a job, done in order on a native thread. Paths are host paths of ours, never in a rootfs. */
 export type FileOperation =
@@ -179,4 +184,85 @@ export interface Watch {
   close(): void;
   ref(): void;
   unref(): void;
+}
+
+/** Where the native parts of this copy of the library are. */
+interface NativeFiles {
+  readonly addon: string;
+  readonly init: string;
+  /** Only in a checkout: the fault-injecting build is never in a package. */
+  readonly initFaults?: string;
+}
+
+// In the CommonJS bundle there is no import.meta.url, in the ES module no __filename.
+declare const __filename: string | undefined;
+
+function directoryOfThisFile(): string {
+  return dirname(typeof __filename === 'string' ? __filename : fileURLToPath(import.meta.url));
+}
+
+/** A package has them beside its bundle; a checkout in build/, some directories up from the source or a test bundle. */
+function nativeFiles(): NativeFiles {
+  const here = directoryOfThisFile();
+  const packaged = join(here, 'native', `${process.platform}-${process.arch}`);
+  if (existsSync(join(packaged, 'libcontainer.node')))
+    return { addon: join(packaged, 'libcontainer.node'), init: join(packaged, 'init') };
+  for (let directory = here; ; directory = dirname(directory)) {
+    const addon = join(directory, 'build', 'Release', 'libcontainer.node');
+    if (existsSync(addon)) {
+      const initFaults = join(directory, 'build', 'init', 'init-faults');
+      return {
+        addon,
+        init: join(directory, 'build', 'init', 'init'),
+        ...(existsSync(initFaults) ? { initFaults } : {}),
+      };
+    }
+    // No further than our own package: a build/ of somebody else must not be loaded.
+    if (existsSync(join(directory, 'package.json')) || dirname(directory) === directory) break;
+  }
+  throw new LibcontainerError('ERR_ADDON', { detail: `no libcontainer.node beside ${here}` });
+}
+
+function checkPlatform(): void {
+  if (process.platform !== 'linux' || (process.arch !== 'x64' && process.arch !== 'arm64'))
+    throw new LibcontainerError('ERR_PLATFORM', { detail: `${process.platform} ${process.arch}` });
+  const kernel = release();
+  const [major = 0, minor = 0] = kernel.split('.').map(part => Number.parseInt(part, 10));
+  if (major < 5 || (major === 5 && minor < 12))
+    throw new LibcontainerError('ERR_PLATFORM', { detail: `kernel ${kernel}` });
+}
+
+let loaded: Binding | undefined;
+let faultsAvailable = false;
+
+/**
+ * The addon, loaded on first use. Loading starts no thread: the first spawn does.
+ *
+ * @throws {LibcontainerError} `ERR_PLATFORM` when this is no Linux 5.12 or later on x86-64 or arm64; `ERR_ADDON` when the
+ *   addon is missing or cannot be loaded (the cause is the loader's error).
+ */
+export function binding(): Binding {
+  if (loaded !== undefined) return loaded;
+  checkPlatform();
+  const files = nativeFiles();
+  const module: { exports: Partial<Binding> } = { exports: {} };
+  try {
+    process.dlopen(module, files.addon);
+  } catch (cause) {
+    throw new LibcontainerError('ERR_ADDON', { detail: files.addon, cause });
+  }
+  const addon = module.exports as Binding;
+  addon.configure({
+    init: files.init,
+    ...(files.initFaults === undefined ? {} : { initFaults: files.initFaults }),
+  });
+  faultsAvailable = files.initFaults !== undefined;
+  loaded = addon;
+  return addon;
+}
+
+/** Whether the fault-injecting build of init is there (checkouts only). */
+export function hasFaultInit(): boolean {
+  binding();
+  return faultsAvailable;
 }

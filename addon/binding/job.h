@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// One start: what JavaScript asked for, and what the two threads share about it. SpawnJob in
+// lib/native/binding.ts.
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "binding/operations.h"
+#include "sys/fd.h"
+
+namespace binding {
+
+struct StateFile {
+  std::string path;
+  std::array<std::string, 3> text;
+  mode_t mode = 0600;
+  bool sync = false;
+};
+
+struct Slot {
+  sys::Fd fd;  // or:
+  std::string path;
+  int flags = 0;
+};
+
+struct JobRequest {
+  std::vector<FileOperation> before;
+  std::string plan;
+  uint64_t clone_flags = 0;
+  std::string cgroup;
+  std::string pid_namespace_path;
+  sys::Fd pid_namespace;
+  std::array<sys::Fd, 3> stdio;
+  std::vector<sys::Fd> preserved;
+  std::vector<Slot> slots;
+  std::optional<StateFile> state_file;
+  bool ask_ready = false;
+  std::string ready_state;
+  bool faults = false;
+};
+
+struct Job {
+  explicit Job(JobRequest asked) : request(std::move(asked)) {}
+
+  // The spawner's alone; emptied after the clone.
+  JobRequest request;
+
+  // Both threads'.
+  std::mutex mutex;
+  sys::Fd pidfd;  // until the child is reaped
+  sys::Fd pipe;   // until it closes
+  bool aborted = false;
+
+  // The spawner's alone.
+  pid_t pid = 0;
+  uint64_t start_time = 0;
+  std::vector<uint64_t> durations;
+  bool executing = false;  // 'X' has come
+  bool failed = false;     // a 'failed' event was sent: nothing but 'exit' follows
+  bool over = false;
+};
+
+enum class EventType { sync, ready, waiting, running, fd, failed, exit };
+enum class Stage { prepare, spawn, init, died };
+
+struct Event {
+  std::shared_ptr<Job> job;
+  EventType type = EventType::exit;
+  std::string name;  // sync, fd
+  sys::Fd fd;
+  pid_t pid = 0;
+  uint64_t start_time = 0;
+  std::vector<uint64_t> durations;
+  // failed
+  Stage stage = Stage::init;
+  int64_t index = -1;
+  std::string step;
+  sys::Failure failure;
+  std::string detail;
+  // exit
+  bool signaled = false;
+  int status = 0;
+  bool core_dumped = false;
+  // Nothing follows for this job.
+  bool last = false;
+};
+
+}  // namespace binding

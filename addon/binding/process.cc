@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Processes that are known by pid and start time, or by pidfd. pidfd_open(2), pidfd_send_signal(2).
+#include <napi.h>
+
+#include <cstdlib>
+
+#include "binding/arguments.h"
+#include "binding/exports.h"
+#include "binding/throw.h"
+#include "sys/calls.h"
+
+namespace binding {
+
+namespace {
+
+constexpr int64_t highest_pid = 0x7fffffff;
+
+pid_t pid_argument(Arguments& arguments, const Napi::Value& value) {
+  return static_cast<pid_t>(arguments.integer(value, "pid", 1, highest_pid));
+}
+
+Napi::Value pidfd_open(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(env);
+  const pid_t pid = pid_argument(arguments, info[0]);
+  const uint64_t start_time = arguments.bigint(info[1], "startTime");
+  if (arguments.thrown()) return env.Undefined();
+  sys::Fd pidfd;
+  if (const auto failed = sys::pidfd_open(pidfd, pid)) {
+    // EINVAL: the number is a thread's now, not a process's.
+    if (failed->error == ESRCH || failed->error == EINVAL) return Napi::Number::New(env, -1);
+    throw_failure(env, *failed);
+    return env.Undefined();
+  }
+  // After the open: the number is pinned to whoever had it, and now it shows whether that is the one we mean.
+  if (sys::start_time(pid, false) != start_time) return Napi::Number::New(env, -1);
+  return Napi::Number::New(env, pidfd.take());
+}
+
+Napi::Value pidfd_send_signal(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(env);
+  const int pidfd = arguments.fd(info[0], "pidfd");
+  const int signal = arguments.signal(info[1]);
+  if (arguments.thrown()) return env.Undefined();
+  if (sys::pidfd_send_signal(pidfd, signal) == 0) return Napi::Boolean::New(env, true);
+  if (errno != ESRCH)
+    throw_failure(env,
+                  sys::failure("pidfd_send_signal", std::to_string(pidfd) + ", " + std::to_string(signal)));
+  return Napi::Boolean::New(env, false);
+}
+
+Napi::Value start_time(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(env);
+  const pid_t pid = pid_argument(arguments, info[0]);
+  if (arguments.thrown()) return env.Undefined();
+  const uint64_t ticks = sys::start_time(pid, false);
+  if (ticks == 0) return env.Null();
+  return Napi::BigInt::New(env, ticks);
+}
+
+Napi::Value last_capability(const Napi::CallbackInfo& info) {
+  std::string text;
+  if (const auto failed = sys::read_file(text, "/proc/sys/kernel/cap_last_cap")) {
+    throw_failure(info.Env(), *failed);
+    return info.Env().Undefined();
+  }
+  return Napi::Number::New(info.Env(), std::atoi(text.c_str()));
+}
+
+}  // namespace
+
+void export_process(Napi::Env env, Napi::Object& exports) {
+  add<pidfd_open>(env, exports, "pidfdOpen");
+  add<pidfd_send_signal>(env, exports, "pidfdSendSignal");
+  add<start_time>(env, exports, "startTime");
+  add<last_capability>(env, exports, "lastCapability");
+}
+
+}  // namespace binding

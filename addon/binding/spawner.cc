@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "binding/spawner.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <cstring>
+
+#include "sys/calls.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+namespace binding {
+
+namespace {
+
+constexpr size_t largest_frame = 64U * 1024U;
+constexpr size_t thread_stack = 256U * 1024U;
+constexpr int events_per_turn = 64;
+// In the low bit of epoll's data: which descriptor of the job. Null is the wake-up.
+constexpr uint64_t pipe_tag = 1;
+
+std::string with_pid(const std::string& text, pid_t pid) {
+  static constexpr std::string_view mark = "@PID@";
+  std::string out;
+  size_t from = 0;
+  for (size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, from)) {
+    out.append(text, from, at - from);
+    out += std::to_string(pid);
+    from = at + mark.size();
+  }
+  out.append(text, from);
+  return out;
+}
+
+// One packet without waiting. Returns recvmsg's result; a descriptor that came along is the caller's.
+ssize_t receive(int pipe, char* buffer, size_t size, sys::Fd& fd) {
+  union {
+    char bytes[CMSG_SPACE(sizeof(int) * 4)];
+    cmsghdr align;
+  } control;
+  iovec part{buffer, size};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = &control;
+  message.msg_controllen = sizeof control;
+  ssize_t got = 0;
+  do got = ::recvmsg(pipe, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  while (got < 0 && errno == EINTR);
+  if (got < 0) return got;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+      int number = -1;
+      std::memcpy(&number, CMSG_DATA(header) + i * sizeof(int), sizeof number);
+      // Protocol: one at most. Others are closed, not leaked.
+      sys::Fd owned(number);
+      if (!fd) fd = std::move(owned);
+    }
+  }
+  if ((message.msg_flags & MSG_TRUNC) != 0) {
+    errno = EMSGSIZE;
+    return -1;
+  }
+  return got;
+}
+
+}  // namespace
+
+void Spawner::configure(std::string init, std::string init_faults) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  init_path_ = std::move(init);
+  init_faults_path_ = std::move(init_faults);
+}
+
+sys::Status Spawner::submit(std::shared_ptr<Job> job) {
+  if (!started_)
+    if (auto failed = start_thread()) return failed;
+  bool first = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    first = inbox_.empty();
+    inbox_.push_back(std::move(job));
+  }
+  if (first) ::eventfd_write(wake_fd_.get(), 1);
+  return {};
+}
+
+void Spawner::abort(const std::shared_ptr<Job>& job) {
+  {
+    const std::lock_guard<std::mutex> lock(job->mutex);
+    job->aborted = true;
+    if (job->pidfd) (void)sys::pidfd_send_signal(job->pidfd.get(), SIGKILL);
+  }
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    aborted_.push_back(job);
+  }
+  ::eventfd_write(wake_fd_.get(), 1);
+}
+
+std::vector<Event> Spawner::take_events() {
+  std::vector<Event> events;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  events.swap(outbox_);
+  return events;
+}
+
+void Spawner::close() {
+  std::vector<Event> unread;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+    wake_ = nullptr;
+    unread.swap(outbox_);
+  }
+  if (started_) ::eventfd_write(wake_fd_.get(), 1);
+}
+
+sys::Status Spawner::start_thread() {
+  sys::Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll) return sys::failure("epoll_create1", "EPOLL_CLOEXEC");
+  sys::Fd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake) return sys::failure("eventfd", "0");
+  epoll_event event{};
+  event.events = EPOLLIN;
+  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0)
+    return sys::failure("epoll_ctl", "EPOLL_CTL_ADD");
+  epoll_ = std::move(epoll);
+  wake_fd_ = std::move(wake);
+
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, thread_stack);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  // The host's signals are for the host's threads; the thread inherits the mask.
+  sigset_t all;
+  sigset_t former;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &former);
+  auto* self = new std::shared_ptr<Spawner>(shared_from_this());
+  pthread_t thread{};
+  const int error = pthread_create(&thread, &attributes, thread_main, self);
+  pthread_sigmask(SIG_SETMASK, &former, nullptr);
+  pthread_attr_destroy(&attributes);
+  if (error != 0) {
+    delete self;
+    errno = error;
+    return sys::failure("pthread_create", "spawner");
+  }
+  pthread_setname_np(thread, "libcontainer");
+  started_ = true;
+  return {};
+}
+
+void* Spawner::thread_main(void* self) {
+  auto* owner = static_cast<std::shared_ptr<Spawner>*>(self);
+  (*owner)->loop();
+  delete owner;
+  return nullptr;
+}
+
+void Spawner::loop() {
+  epoll_event events[events_per_turn];
+  while (!orphaned_ || !jobs_.empty()) {
+    const int count = ::epoll_wait(epoll_.get(), events, events_per_turn, -1);
+    if (count < 0) continue;  // EINTR: the only cause there is
+    bool woken = false;
+    // Pipes first: 'running' comes before 'exit' when both are there.
+    for (int i = 0; i < count; i++) {
+      const uint64_t data = events[i].data.u64;
+      if (data == 0)
+        woken = true;
+      else if ((data & pipe_tag) != 0)
+        read_pipe(*reinterpret_cast<Job*>(data & ~pipe_tag));
+    }
+    for (int i = 0; i < count; i++) {
+      const uint64_t data = events[i].data.u64;
+      if (data != 0 && (data & pipe_tag) == 0) on_exit(*reinterpret_cast<Job*>(data));
+    }
+    flush();
+    if (woken) run_inbox();
+    flush();
+    ended_.clear();
+  }
+}
+
+void Spawner::run_inbox() {
+  eventfd_t ignored = 0;
+  ::eventfd_read(wake_fd_.get(), &ignored);
+  for (;;) {
+    std::vector<std::shared_ptr<Job>> jobs;
+    std::vector<std::shared_ptr<Job>> aborted;
+    bool closed = false;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      jobs.swap(inbox_);
+      aborted.swap(aborted_);
+      closed = closed_;
+      launcher_.configure(init_path_, init_faults_path_);
+    }
+    for (const auto& job : aborted) drop_pipe(*job);
+    if (closed && !orphaned_) {
+      orphaned_ = true;
+      // Who is not ready dies of this; who is goes on without its parent (proto/init.proto).
+      for (auto& [key, job] : jobs_) drop_pipe(*job);
+    }
+    if (jobs.empty()) return;
+    if (orphaned_) return;
+    for (const auto& job : jobs) {
+      run_job(job);
+      // The first of many must not wait for the last.
+      flush();
+    }
+  }
+}
+
+void Spawner::run_job(const std::shared_ptr<Job>& job) {
+  jobs_.emplace(job.get(), job);
+  Operations operations;
+  bool aborted = false;
+  {
+    const std::lock_guard<std::mutex> lock(job->mutex);
+    aborted = job->aborted;
+  }
+  if (aborted) {
+    fail(*job, Stage::spawn, -1, "clone", {"", "", ECANCELED, "", ""}, "aborted before the clone", true);
+    return;
+  }
+  if (auto failed = operations.run(job->request.before)) {
+    operations.undo();
+    const FileOperation& operation = job->request.before[failed->index];
+    fail(*job, Stage::prepare, static_cast<int64_t>(failed->index), name_of(operation.kind),
+         std::move(failed->failure), {}, true);
+    return;
+  }
+  if (auto failed = launcher_.launch(*job)) {
+    operations.undo();
+    fail(*job, Stage::spawn, -1, "clone", std::move(*failed), {}, true);
+    return;
+  }
+  // Descriptors of the child are its own now; ours would keep pipes and terminals open.
+  job->request.stdio = {};
+  job->request.preserved.clear();
+  job->request.slots.clear();
+  job->request.pid_namespace.reset();
+  job->request.plan = {};
+  job->request.before = {};
+  if (auto failed = watch(*job)) {
+    (void)sys::pidfd_send_signal(job->pidfd.get(), SIGKILL);
+    siginfo_t info{};
+    while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(job->pidfd.get()), &info,
+                    WEXITED | __WALL) != 0 &&
+           errno == EINTR) {
+    }
+    operations.undo();
+    fail(*job, Stage::spawn, -1, "clone", std::move(*failed), {}, true);
+    return;
+  }
+  const std::lock_guard<std::mutex> lock(job->mutex);
+  if (job->aborted) (void)sys::pidfd_send_signal(job->pidfd.get(), SIGKILL);
+}
+
+sys::Status Spawner::watch(Job& job) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = reinterpret_cast<uint64_t>(&job);
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, job.pidfd.get(), &event) != 0)
+    return sys::failure("epoll_ctl", "EPOLL_CTL_ADD, pidfd");
+  event.data.u64 |= pipe_tag;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, job.pipe.get(), &event) != 0)
+    return sys::failure("epoll_ctl", "EPOLL_CTL_ADD, init pipe");
+  return {};
+}
+
+void Spawner::read_pipe(Job& job) {
+  char buffer[largest_frame];
+  while (job.pipe) {
+    sys::Fd fd;
+    const ssize_t got = receive(job.pipe.get(), buffer, sizeof buffer, fd);
+    if (got < 0 && errno == EAGAIN) return;
+    if (got == 0 || (got < 0 && errno != EMSGSIZE)) {
+      on_pipe_closed(job);
+      return;
+    }
+    Frame frame;
+    if (got < 0 || !decode_frame({buffer, static_cast<size_t>(got)}, frame)) {
+      fail(job, Stage::init, -1, "", {"recvmsg", "init pipe", EBADMSG, "", ""},
+           "init sent a frame that cannot be read");
+      (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
+      drop_pipe(job);
+      return;
+    }
+    on_frame(job, frame, std::move(fd));
+  }
+}
+
+void Spawner::on_frame(Job& job, const Frame& frame, sys::Fd fd) {
+  if (job.start_time == 0) job.start_time = sys::start_time(job.pid, true);
+  Event event;
+  event.job = shared(job);
+  event.pid = job.pid;
+  event.start_time = job.start_time;
+  switch (frame.type) {
+    case 'S':
+      event.type = EventType::sync;
+      event.name = frame.name;
+      emit(std::move(event));
+      break;
+    case 'R':
+      on_ready(job);
+      break;
+    case 'W':
+      event.type = EventType::waiting;
+      event.durations = frame.durations;
+      emit(std::move(event));
+      break;
+    case 'X':
+      job.executing = true;
+      job.durations = frame.durations;
+      break;
+    case 'F':
+      if (!fd) break;
+      event.type = EventType::fd;
+      event.name = frame.name;
+      event.fd = std::move(fd);
+      emit(std::move(event));
+      break;
+    case 'E':
+      fail(job, Stage::init, frame.index, frame.step,
+           {frame.syscall, frame.args, frame.error, "", frame.reason}, frame.detail);
+      break;
+    default:
+      // A type of a newer init cannot come: both are of one package.
+      fail(job, Stage::init, -1, "", {"recvmsg", "init pipe", EBADMSG, "", ""},
+           "init sent a frame of unknown type");
+      (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
+      drop_pipe(job);
+  }
+}
+
+// The state is on disk before init may go on: a `start` or `delete` from another process finds it.
+void Spawner::on_ready(Job& job) {
+  const JobRequest& request = job.request;
+  if (request.state_file) {
+    const StateFile& file = *request.state_file;
+    const std::string content =
+        file.text[0] + std::to_string(job.pid) + file.text[1] + std::to_string(job.start_time) + file.text[2];
+    if (auto failed = sys::put_file(file.path, content, file.mode, file.sync)) {
+      fail(job, Stage::prepare, -1, "stateFile", std::move(*failed));
+      (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
+      drop_pipe(job);
+      return;
+    }
+  }
+  if (!request.ask_ready) {
+    const std::string frame = go_frame(with_pid(request.ready_state, job.pid));
+    // A failure shows itself as the end of the pipe.
+    (void)::send(job.pipe.get(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+  Event event;
+  event.job = shared(job);
+  event.type = EventType::ready;
+  event.pid = job.pid;
+  event.start_time = job.start_time;
+  // Nobody waits for it when nobody has to answer: it travels with the next event.
+  emit(std::move(event), request.ask_ready);
+}
+
+void Spawner::on_pipe_closed(Job& job) {
+  drop_pipe(job);
+  if (job.failed) return;
+  if (!job.executing) {
+    if (!job.aborted)
+      fail(job, Stage::died, -1, "", {"", "", 0, "", ""}, "init closed its pipe without a word");
+    return;
+  }
+  Event event;
+  event.job = shared(job);
+  event.type = EventType::running;
+  event.pid = job.pid;
+  event.start_time = job.start_time;
+  event.durations = std::move(job.durations);
+  emit(std::move(event));
+}
+
+void Spawner::drop_pipe(Job& job) {
+  const std::lock_guard<std::mutex> lock(job.mutex);
+  if (!job.pipe) return;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, job.pipe.get(), nullptr);
+  job.pipe.reset();
+}
+
+void Spawner::on_exit(Job& job) {
+  if (job.over) return;
+  // What init said before it died is still in the socket.
+  read_pipe(job);
+  siginfo_t info{};
+  const int result = ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(job.pidfd.get()), &info,
+                              WEXITED | WNOHANG | __WALL);
+  if (result == 0 && info.si_pid == 0) return;
+  if (job.pipe) on_pipe_closed(job);
+  {
+    const std::lock_guard<std::mutex> lock(job.mutex);
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, job.pidfd.get(), nullptr);
+    job.pidfd.reset();
+  }
+  Event event;
+  event.job = shared(job);
+  event.type = EventType::exit;
+  event.pid = job.pid;
+  event.last = true;
+  if (result == 0) {
+    event.signaled = info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
+    event.core_dumped = info.si_code == CLD_DUMPED;
+    event.status = info.si_status;
+  } else {
+    // ECHILD: the host process waits for children that are not its own (waitpid(-1)); the status is lost to
+    // us.
+    event.status = 255;
+  }
+  emit(std::move(event));
+  job.over = true;
+  ended_.push_back(shared(job));
+  jobs_.erase(&job);
+}
+
+void Spawner::fail(Job& job, Stage stage, int64_t index, std::string step, sys::Failure failure,
+                   std::string detail, bool last) {
+  Event event;
+  event.job = shared(job);
+  event.type = EventType::failed;
+  event.stage = stage;
+  event.index = index;
+  event.step = std::move(step);
+  event.failure = std::move(failure);
+  event.detail = std::move(detail);
+  event.last = last;
+  if (!job.failed) emit(std::move(event));
+  job.failed = true;
+  if (!last) return;
+  job.over = true;
+  ended_.push_back(shared(job));
+  jobs_.erase(&job);
+}
+
+void Spawner::emit(Event event, bool urgent) {
+  pending_.push_back(std::move(event));
+  urgent_ = urgent_ || urgent;
+}
+
+void Spawner::flush() {
+  if (!urgent_) return;
+  urgent_ = false;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (closed_) {
+    pending_.clear();
+    return;
+  }
+  const bool first = outbox_.empty();
+  for (Event& event : pending_) outbox_.push_back(std::move(event));
+  pending_.clear();
+  if (first) uv_async_send(wake_);
+}
+
+}  // namespace binding

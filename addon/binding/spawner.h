@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// The spawner thread: one per addon instance, started at the first spawn. It runs each start as one job and
+// watches the children with its own epoll, so that neither the event loop nor the four threads of libuv's
+// pool are held.
+#pragma once
+
+#include <uv.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "binding/frames.h"
+#include "binding/job.h"
+#include "binding/launch.h"
+#include "sys/error.h"
+#include "sys/fd.h"
+
+namespace binding {
+
+// Owned by both sides: the JavaScript thread may end (Worker) while containers live; the thread then only
+// reaps them.
+class Spawner : public std::enable_shared_from_this<Spawner> {
+ public:
+  // `wake` is called (with uv_async_send) after events were queued.
+  explicit Spawner(uv_async_t* wake) : wake_(wake) {}
+
+  // JavaScript thread.
+  void configure(std::string init, std::string init_faults);
+  sys::Status submit(std::shared_ptr<Job> job);
+  void abort(const std::shared_ptr<Job>& job);
+  std::vector<Event> take_events();
+  // No event and no uv_async_send after this. Children that are not ready die with their pipes; others live
+  // on and are reaped. Does not wait.
+  void close();
+
+ private:
+  sys::Status start_thread();
+  static void* thread_main(void* self);
+  void loop();
+  void run_inbox();
+  void run_job(const std::shared_ptr<Job>& job);
+  sys::Status watch(Job& job);
+  void read_pipe(Job& job);
+  void on_frame(Job& job, const Frame& frame, sys::Fd fd);
+  void on_ready(Job& job);
+  void on_pipe_closed(Job& job);
+  void on_exit(Job& job);
+  void drop_pipe(Job& job);
+  void fail(Job& job, Stage stage, int64_t index, std::string step, sys::Failure failure,
+            std::string detail = {}, bool last = false);
+  // Queued only: flushed with the next event that JavaScript waits for, or at the end of this turn when
+  // `urgent`.
+  void emit(Event event, bool urgent = true);
+  void flush();
+  std::shared_ptr<Job> shared(Job& job) { return jobs_.at(&job); }
+
+  // Shared.
+  std::mutex mutex_;
+  uv_async_t* wake_;
+  bool closed_ = false;
+  bool started_ = false;
+  sys::Fd wake_fd_;
+  std::vector<std::shared_ptr<Job>> inbox_;
+  std::vector<std::shared_ptr<Job>> aborted_;
+  std::vector<Event> outbox_;
+  std::string init_path_;
+  std::string init_faults_path_;
+
+  // The thread's.
+  sys::Fd epoll_;
+  Launcher launcher_;
+  std::unordered_map<Job*, std::shared_ptr<Job>> jobs_;
+  std::vector<std::shared_ptr<Job>> ended_;  // until the end of the turn: epoll may still name them
+  std::vector<Event> pending_;
+  bool urgent_ = false;
+  bool orphaned_ = false;
+};
+
+}  // namespace binding
