@@ -71,12 +71,16 @@ export function capabilityMasks(sets: Capabilities | undefined, lastCapability: 
     }
     return bits;
   };
+  const permitted = mask(sets?.permitted);
+  const inheritable = mask(sets?.inheritable);
   return {
     bounding: mask(sets?.bounding),
     effective: mask(sets?.effective),
-    permitted: mask(sets?.permitted),
-    inheritable: mask(sets?.inheritable),
-    ambient: mask(sets?.ambient),
+    permitted,
+    inheritable,
+    // The kernel refuses others (capabilities(7)); the usual configuration lists some without the inheritable set
+    // since CVE-2022-29162, and runc goes on without them.
+    ambient: mask(sets?.ambient) & permitted & inheritable,
     unavailable: [...unavailable],
   };
 }
