@@ -46,7 +46,9 @@ function documents() {
 
 function checkLinks(page) {
   const problems = [];
-  for (const [, target] of read(page).matchAll(/\]\(([^)#\s]+)[^)]*\)/g))
+  for (const [, target] of read(page)
+    .replace(/^```[\s\S]*?^```/gm, '')
+    .matchAll(/\]\(([^)#\s]+)[^)]*\)/g))
     if (!/^[a-z]+:/.test(target) && !existsSync(join(root, dirname(page), target)))
       problems.push(`${page}: link to ${target}, which is not there`);
   return problems;

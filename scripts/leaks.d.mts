@@ -3,3 +3,4 @@ export interface Snapshot {
 }
 export function snapshot(): Snapshot;
 export function leaksSince(before: Snapshot, timeoutMs?: number): Promise<string[]>;
+export function difference(before: Snapshot, now: Snapshot): string[];

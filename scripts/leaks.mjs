@@ -115,7 +115,8 @@ export function snapshot() {
   };
 }
 
-function difference(before, now) {
+/** What `now` has and `before` has not. */
+export function difference(before, now) {
   const leaks = [];
   for (const [kind, names] of Object.entries(now)) {
     const known = new Map();
