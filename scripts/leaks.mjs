@@ -39,10 +39,9 @@ function cgroups() {
     const point = line.split(' ')[4];
     if (/ - cgroup2? /.test(line) && point.startsWith('/sys/fs/cgroup')) walk(point, 0);
   }
-  // systemd's own units come and go as it likes; containers are in scopes and in cgroups outside of services.
+  // systemd's own units come and go as it likes; what is below one of them counts.
   return found.filter(
-    path =>
-      !/\.(service|mount|socket|swap|timer|automount)(\/|$)/.test(path) || /libcontainer|test/.test(path),
+    path => !/\.(service|mount|socket|swap|timer|automount)$|\/system-[^/]*\.slice$/.test(path),
   );
 }
 
