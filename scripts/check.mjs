@@ -37,7 +37,7 @@ const cxx = ['addon', 'test/programs', 'bench'].flatMap(d =>
 );
 const checks = [
   ['tsc', command(bin('tsc'), '-p', '.')],
-  ['biome', command(bin('biome'), 'ci', '--error-on-warnings', '--max-diagnostics=60', '.')],
+  ['biome', command(bin('biome'), 'ci', '--colors=off', '--error-on-warnings', '--max-diagnostics=60', '.')],
   ['clang-format', command('clang-format', '--dry-run', '-Werror', ...cxx)],
   ['import direction', checkLayers],
   ['documentation', checkDocs],
