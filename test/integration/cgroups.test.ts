@@ -1,0 +1,338 @@
+/** The cgroup manager on this machine's layout: the kernel's files, and what the limits do to real processes. */
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { hostLayout } from '../../lib/cgroups/layout.ts';
+import { loadCgroups, newCgroups } from '../../lib/cgroups/open.ts';
+import { CgroupError } from '../../lib/errors.ts';
+import { binding } from '../../lib/native/binding.ts';
+import { controllers } from '../harness/requirements.ts';
+import { test } from '../harness/test.ts';
+import { cgroupBox, defaultDevices, runIn, uniqueId } from './cgroup-box.ts';
+
+const MiB = 1024 * 1024;
+const v2 = hostLayout().kind === 'v2';
+
+const failure = (code: string, word: string) => (error: unknown) => {
+  assert.ok(error instanceof CgroupError, String(error));
+  assert.equal(error.code, code, error.message);
+  assert.ok(error.message.includes(word), `${error.message} does not say ${word}`);
+  return true;
+};
+
+const cpuTicks = (pid: number): number => {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return Number(fields[11]) + Number(fields[12]);
+};
+
+test('limits of v1 stand in the kernel files', {
+  requires: ['root', 'cgroup-v1', 'controller:memory'],
+}, async t => {
+  const box = await cgroupBox(t, {
+    devices: defaultDevices,
+    memory: { limit: 64 * MiB, swap: 64 * MiB, reservation: 32 * MiB, swappiness: 10 },
+    cpu: { shares: 512, quota: 50_000, period: 100_000, burst: 10_000, cpus: '0', mems: '0' },
+    pids: { limit: 20 },
+  });
+  assert.equal(box.read('memory', 'memory.limit_in_bytes'), String(64 * MiB));
+  assert.equal(box.read('memory', 'memory.memsw.limit_in_bytes'), String(64 * MiB));
+  assert.equal(box.read('memory', 'memory.soft_limit_in_bytes'), String(32 * MiB));
+  assert.equal(box.read('memory', 'memory.swappiness'), '10');
+  assert.equal(box.read('cpu', 'cpu.shares'), '512');
+  assert.equal(box.read('cpu', 'cpu.cfs_quota_us'), '50000');
+  assert.equal(box.read('cpu', 'cpu.cfs_burst_us'), '10000');
+  assert.equal(box.read('cpuset', 'cpuset.cpus'), '0');
+  assert.equal(box.read('pids', 'pids.max'), '20');
+  assert.equal(box.read('devices', 'devices.list'), 'b *:* m\nc *:* m\nc 1:3 rwm\nc 5:0 rwm');
+  const stats = await box.manager.stats();
+  assert.equal(stats.memory.usage.limit, BigInt(64 * MiB));
+  assert.equal(stats.pids.limit, 20n);
+  assert.equal(stats.cpuset.cpus, '0');
+});
+
+test('limits of v2 stand in the kernel files', {
+  requires: ['root', 'cgroup-v2', 'controller:memory'],
+}, async t => {
+  const box = await cgroupBox(t, {
+    devices: defaultDevices,
+    memory: { limit: 64 * MiB, swap: 96 * MiB, reservation: 32 * MiB },
+    cpu: { shares: 1024, quota: 50_000, period: 100_000, cpus: '0', mems: '0' },
+    pids: { limit: 20 },
+    unified: { 'memory.high': String(48 * MiB) },
+  });
+  assert.equal(box.read('', 'memory.max'), String(64 * MiB));
+  assert.equal(box.read('', 'memory.low'), String(32 * MiB));
+  assert.equal(box.read('', 'memory.high'), String(48 * MiB));
+  assert.equal(box.read('', 'memory.swap.max'), String(32 * MiB));
+  assert.equal(box.read('', 'cpu.weight'), '100');
+  assert.equal(box.read('', 'cpu.max'), '50000 100000');
+  assert.equal(box.read('', 'cpuset.cpus'), '0');
+  assert.equal(box.read('', 'pids.max'), '20');
+  const stats = await box.manager.stats();
+  assert.equal(stats.memory.usage.limit, BigInt(64 * MiB));
+  assert.equal(stats.memory.swap.limit, BigInt(96 * MiB));
+  assert.equal(stats.pids.limit, 20n);
+});
+
+test('a default start writes only the files that it needs', { requires: ['root', 'cgroup-v1'] }, async () => {
+  const manager = newCgroups(binding(), uniqueId(), { resources: {}, systemdCgroup: false });
+  const { operations } = await manager.prepareStart({ devices: defaultDevices, memory: { limit: MiB } });
+  const files = operations.map(o => (o.op === 'write' ? o.path.slice(o.path.lastIndexOf('/') + 1) : o.op));
+  const mkdirs = files.filter(f => f === 'mkdir');
+  assert.equal(mkdirs.length, hostLayout().v1.length);
+  assert.deepEqual(files.slice(mkdirs.length), [
+    'cpuset.cpus',
+    'cpuset.mems',
+    'memory.limit_in_bytes',
+    'devices.deny',
+    'devices.allow',
+    'devices.allow',
+    'devices.allow',
+    'devices.allow',
+  ]);
+});
+
+test('a process over the memory limit is killed and counted', {
+  requires: ['root', 'controller:memory', 'probe'],
+}, async t => {
+  const box = await cgroupBox(t, { memory: { limit: 16 * MiB, swap: 16 * MiB } });
+  const eater = box.run('eat', String(64 * MiB));
+  assert.deepEqual(await eater.exit(), { code: null, signal: 'SIGKILL' });
+  assert.equal(await box.manager.oomKillCount(), 1);
+  const stats = await box.manager.stats();
+  // v1 counts at whichever limit was hit first, memory or memory with swap.
+  assert.ok(stats.memory.usage.failcnt + stats.memory.swap.failcnt > 0n);
+  assert.equal(stats.memory.events.oom_kill, 1n);
+});
+
+test('a fork over the pids limit gets EAGAIN', {
+  requires: ['root', 'controller:pids', 'probe'],
+}, async t => {
+  const box = await cgroupBox(t, { pids: { limit: 6 } });
+  const forker = box.run('fork', '20');
+  assert.equal(await forker.line(), 'forked 5 EAGAIN');
+  assert.equal((await box.manager.pids()).length, 6);
+  assert.equal((await box.manager.stats()).pids.current, 6n);
+});
+
+test('a cpu quota throttles', { requires: ['root', 'controller:cpu', 'probe'] }, async t => {
+  const box = await cgroupBox(t, { cpu: { quota: 5_000, period: 50_000 } });
+  await box.run('burn', '400').exit();
+  const { cpu } = await box.manager.stats();
+  assert.ok(cpu.throttling.throttledPeriods > 0n);
+  assert.ok(cpu.throttling.throttledTimeNs > 0n);
+  // A tenth of one CPU for 400 ms is 40 ms; five times that leaves room for a coarse scheduler.
+  assert.ok(cpu.usage.totalNs < 200_000_000n, `used ${cpu.usage.totalNs} ns`);
+});
+
+test('a device that is not allowed gives EPERM, also after an update', {
+  requires: ['root', 'probe'],
+}, async t => {
+  const box = await cgroupBox(t, { devices: defaultDevices });
+  const attempt = (how: string, path: string) => box.run('try', how, path).line();
+  assert.equal(await attempt('write', '/dev/null'), 'ok');
+  assert.equal(await attempt('read', '/dev/zero'), 'EPERM');
+  const withZero = [...defaultDevices, { allow: true, type: 'c', major: 1, minor: 5, access: 'r' } as const];
+  await box.manager.set({ devices: withZero }, { devices: defaultDevices });
+  assert.equal(await attempt('read', '/dev/zero'), 'ok');
+  assert.equal(await attempt('write', '/dev/zero'), 'EPERM');
+  await box.manager.set({ devices: defaultDevices }, { devices: withZero }, { skipDevices: true });
+  assert.equal(await attempt('read', '/dev/zero'), 'ok', 'skipDevices leaves the rules alone');
+  await box.manager.set({ devices: defaultDevices }, { devices: withZero });
+  assert.equal(await attempt('read', '/dev/zero'), 'EPERM');
+});
+
+test('a frozen process does not run; thawed it goes on', { requires: ['root', 'probe'] }, async t => {
+  const box = await cgroupBox(t, {});
+  const burner = box.run('burn', '1000000');
+  await box.run('try', 'read', '/').line(); // the cgroup holds more than one process at times
+  assert.equal(await box.manager.freezerState(), 'thawed');
+  await box.manager.freeze();
+  assert.equal(await box.manager.freezerState(), 'frozen');
+  const before = cpuTicks(burner.pid);
+  await runIn([], 'burn', '200').exit(); // somebody outside runs meanwhile
+  assert.equal(cpuTicks(burner.pid), before);
+  const loaded = loadCgroups(binding(), box.manager.paths);
+  assert.equal(await loaded.freezerState(), 'frozen');
+  await loaded.thaw();
+  assert.equal(await box.manager.freezerState(), 'thawed');
+  await runIn([], 'burn', '200').exit();
+  assert.ok(cpuTicks(burner.pid) > before);
+});
+
+test('killAll reaches a tree of processes, also frozen ones', { requires: ['root', 'probe'] }, async t => {
+  const box = await cgroupBox(t, {});
+  for (const frozen of [false, true]) {
+    const forker = box.run('fork', '10');
+    assert.equal(await forker.line(), 'forked 10 ');
+    assert.equal((await box.manager.pids()).length, 11);
+    if (frozen) await box.manager.freeze();
+    await box.manager.killAll(9);
+    assert.deepEqual(await forker.exit(), { code: null, signal: 'SIGKILL' });
+  }
+  const trap = box.run('trap', '7');
+  assert.equal(await trap.line(), 'ready');
+  await box.manager.killAll(15);
+  assert.equal(await trap.line(), 'TERM');
+  assert.deepEqual(await trap.exit(), { code: 7, signal: null });
+});
+
+test('an update that fails leaves the former limits', {
+  requires: ['root', 'controller:memory', 'controller:cpuset'],
+}, async t => {
+  const former = { memory: { limit: 64 * MiB }, pids: { limit: 20 } };
+  const box = await cgroupBox(t, former);
+  const memory = v2 ? 'memory.max' : 'memory.limit_in_bytes';
+  await box.manager.set({ memory: { limit: 32 * MiB }, pids: { limit: -1 } }, former);
+  assert.equal(box.read('memory', memory), String(32 * MiB));
+  assert.equal(box.read('pids', 'pids.max'), 'max');
+  await assert.rejects(
+    box.manager.set({ memory: { limit: 16 * MiB }, pids: { limit: 7 }, cpu: { cpus: '4000' } }, former),
+    failure('ERR_CGROUP', 'linux.resources.cpu.cpus'),
+  );
+  assert.equal(box.read('memory', memory), String(32 * MiB));
+  assert.equal(box.read('pids', 'pids.max'), 'max');
+});
+
+test('limits that constrain each other can be changed both ways', {
+  requires: ['root', 'controller:memory', 'controller:cpu'],
+}, async t => {
+  const small = { memory: { limit: 16 * MiB, swap: 32 * MiB }, cpu: { quota: 5_000, period: 10_000 } };
+  const large = { memory: { limit: 64 * MiB, swap: 64 * MiB }, cpu: { quota: 400_000, period: 500_000 } };
+  const box = await cgroupBox(t, small);
+  const read = () =>
+    v2
+      ? box.read('', 'cpu.max')
+      : `${box.read('cpu', 'cpu.cfs_quota_us')} ${box.read('cpu', 'cpu.cfs_period_us')}`;
+  for (const [resources, cpu] of [
+    [large, '400000 500000'],
+    [small, '5000 10000'],
+    [large, '400000 500000'],
+  ] as const) {
+    await box.manager.set(resources, small);
+    assert.equal(read(), cpu);
+    const { limit } = (await box.manager.stats()).memory.usage;
+    assert.equal(limit, BigInt(resources.memory.limit));
+  }
+});
+
+test('memory.checkBeforeUpdate refuses a limit below the usage', {
+  requires: ['root', 'controller:memory', 'probe'],
+}, async t => {
+  const box = await cgroupBox(t, { memory: { limit: 64 * MiB, swap: 64 * MiB } });
+  const eater = box.run('eat', String(32 * MiB));
+  assert.match(await eater.line(), /^eaten/);
+  await assert.rejects(
+    box.manager.set({ memory: { limit: 8 * MiB, swap: 64 * MiB, checkBeforeUpdate: true } }, {}),
+    failure('ERR_CGROUP', 'linux.resources.memory'),
+  );
+  assert.equal(eater.process.exitCode, null);
+  assert.equal((await box.manager.stats()).memory.usage.limit, BigInt(64 * MiB));
+});
+
+test('a cgroup of somebody else is refused, a leftover empty one is taken', {
+  requires: ['root', 'probe'],
+}, async t => {
+  const path = `/${uniqueId()}/inner`;
+  const box = await cgroupBox(t, {}, path);
+  const again = newCgroups(binding(), 'x', { cgroupsPath: path, resources: {}, systemdCgroup: false });
+  const start = await again.prepareStart({});
+  assert.ok(start.operations.every(o => o.op !== 'mkdir' || o.existing === 'ok'));
+  await box.manager.freeze();
+  await assert.rejects(again.prepareStart({}), failure('ERR_CGROUP_FROZEN', path));
+  await box.manager.thaw();
+  const program = box.run('sleep');
+  assert.equal(await program.line(), 'ready');
+  await assert.rejects(again.prepareStart({}), (error: unknown) => {
+    assert.ok(error instanceof CgroupError && error.code === 'ERR_CGROUP_NOT_EMPTY');
+    assert.deepEqual(error.pids, [program.pid]);
+    return true;
+  });
+  const parent = newCgroups(binding(), 'x', {
+    cgroupsPath: path.slice(0, -'/inner'.length),
+    resources: {},
+    systemdCgroup: false,
+  });
+  await box.manager.killAll(9);
+  await program.exit();
+  await box.manager.destroy();
+  assert.equal(await box.manager.exists(), false);
+  await parent.destroy(); // runc leaves the directories above the last one too; the test does not
+});
+
+test('destroy removes what is below, and names who is in the way', {
+  requires: ['root', 'probe'],
+}, async t => {
+  const box = await cgroupBox(t, {});
+  const directories = [...new Set(Object.values(box.manager.paths))];
+  for (const directory of directories) mkdirSync(join(directory, 'a/b'), { recursive: true });
+  const inner = runIn(
+    directories.map(d => join(d, 'a/b', 'cgroup.procs')).filter(f => !f.includes('/cpuset/')),
+    'sleep',
+  );
+  assert.equal(await inner.line(), 'ready');
+  assert.deepEqual(await box.manager.pids(), [inner.pid]);
+  await assert.rejects(box.manager.destroy({ timeoutMs: 200 }), (error: unknown) => {
+    assert.ok(error instanceof CgroupError && error.code === 'ERR_CGROUP_BUSY', String(error));
+    assert.deepEqual(error.pids, [inner.pid]);
+    return true;
+  });
+  const gone = box.manager.destroy();
+  process.kill(inner.pid, 'SIGKILL'); // while destroy() waits
+  await gone;
+  await inner.exit();
+  assert.equal(await box.manager.exists(), false);
+  assert.deepEqual(await box.manager.pids(), []);
+  assert.equal(await box.manager.freezerState(), 'thawed');
+  assert.equal(await box.manager.oomKillCount(), 0);
+  await box.manager.killAll(9);
+  await box.manager.thaw();
+});
+
+test('an exec joins the cgroup or one below it, never another', { requires: ['root', 'probe'] }, async t => {
+  const box = await cgroupBox(t, {});
+  const key = v2 ? '' : 'pids';
+  const directory = box.manager.paths[key] ?? '';
+  mkdirSync(join(directory, 'sub'));
+  const start = await box.manager.prepareExec({ [key]: 'sub' });
+  const target = v2 ? start.cloneInto : start.joinFiles.find(f => f.startsWith(directory));
+  assert.equal(target, v2 ? join(directory, 'sub') : join(directory, 'sub/tasks'));
+  assert.deepEqual(start.operations, []);
+  await assert.rejects(box.manager.prepareExec({ [key]: '../other' }), failure('ERR_CGROUP', 'sub-cgroup'));
+  await assert.rejects(box.manager.prepareExec({ [key]: 'absent' }), failure('ERR_CGROUP', 'absent'));
+});
+
+test('a value that the kernel refuses names its property', {
+  requires: ['root', 'controller:cpuset'],
+}, async t => {
+  await assert.rejects(
+    cgroupBox(t, { cpu: { cpus: '4000' } }),
+    failure('ERR_CGROUP', 'linux.resources.cpu.cpus'),
+  );
+});
+
+test('a limit without its controller names both', { requires: ['root'] }, async t => {
+  const rdma = { mlx5_0: { hcaHandles: 1 } };
+  if (controllers().includes('rdma')) {
+    // The device does not exist: refused by the kernel, with the property in the error.
+    await assert.rejects(cgroupBox(t, { rdma }), failure('ERR_CGROUP', 'linux.resources.rdma'));
+    return;
+  }
+  await assert.rejects(cgroupBox(t, { rdma }), failure('ERR_CGROUP_CONTROLLER', 'linux.resources.rdma'));
+});
+
+test('huge page limits, on a hybrid host in the unified hierarchy', {
+  requires: ['root', 'controller:hugetlb'],
+}, async t => {
+  const box = await cgroupBox(t, { hugepageLimits: [{ pageSize: '2MB', limit: 4 * MiB }] });
+  const directory = box.manager.paths.hugetlb ?? box.manager.paths[''] ?? '';
+  const file = existsSync(join(directory, 'hugetlb.2MB.max'))
+    ? 'hugetlb.2MB.max'
+    : 'hugetlb.2MB.limit_in_bytes';
+  assert.equal(readFileSync(join(directory, file), 'utf8').trim(), String(4 * MiB));
+  const program = box.run('sleep');
+  assert.equal(await program.line(), 'ready');
+  assert.ok(readFileSync(join(directory, 'cgroup.procs'), 'utf8').includes(String(program.pid)));
+  assert.equal((await box.manager.stats()).hugetlb['2MB']?.usage, 0n);
+});
