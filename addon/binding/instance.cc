@@ -127,7 +127,6 @@ void Instance::on_cleanup(napi_async_cleanup_hook_handle, void* self) {
   instance->listeners_.clear();
   instance->spawn_handle.Reset();
   instance->watch.Reset();
-  instance->parse_json.Reset();
   if (instance->async_context_ != nullptr) napi_async_destroy(instance->env_, instance->async_context_);
   while (!instance->handles_.empty()) instance->close(*instance->handles_.begin());
   if (instance->spawner_) {

@@ -51,7 +51,6 @@ class Instance {
 
   Napi::FunctionReference spawn_handle;
   Napi::FunctionReference watch;
-  Napi::FunctionReference parse_json;
 
  private:
   struct Listener {
