@@ -1,11 +1,32 @@
 /** Container: one method per operation of libcontainer. The work is in container-*.ts and parent/. */
 import type { Stats } from './cgroups/stats.ts';
 import type { Config, Resources } from './config/config.ts';
+import { destroyContainer } from './container-destroy.ts';
+import {
+  isFirst,
+  prepareFurther,
+  release,
+  removeAfterFailedRun,
+  startFirst,
+  startFurther,
+} from './container-exec.ts';
+import type { Handle } from './container-handle.ts';
+import {
+  containerPids,
+  containerStats,
+  pauseContainer,
+  resumeContainer,
+  setResources,
+  signalContainer,
+  statsEvery,
+} from './container-live.ts';
+import { planOf } from './container-plan.ts';
+import { ContainerError } from './errors.ts';
 import type { Status } from './lifecycle.ts';
 import type { StartPlan } from './plan/steps.ts';
 import type { ExitStatus, Process } from './process.ts';
 import type { SignalName } from './signals.ts';
-import type { OciState, State } from './state.ts';
+import { namespacePaths, type OciState, ociState, type State } from './state.ts';
 
 export interface ContainerEvents {
   /** A process that this object started has ended; `init` is true for the container's own. */
@@ -45,100 +66,195 @@ export interface PreparedProcess extends AsyncDisposable {
   cancel(): Promise<void>;
 }
 
-const soon = (): never => {
-  throw new Error('not built yet');
-};
-
+/** Made by `LinuxFactory.create()` and `load()`. */
 export class Container {
+  readonly #handle: Handle;
+
+  /** @internal */
+  constructor(handle: Handle) {
+    this.#handle = handle;
+  }
+
   get id(): string {
-    return soon();
+    return this.#handle.id;
   }
   /** What it was made with, with the resources of the last `set()`. */
   get config(): Config {
-    return soon();
+    return this.#handle.config;
   }
-  /** Directory of state.json and exec.fifo. */
+  /** Directory of state.json and exec.fifo; it exists from the first start on. */
   get directory(): string {
-    return soon();
+    return this.#handle.directory;
   }
-  /** The live status. */
+
+  /** The status now: `creating`, `created`, `running`, `paused` or `stopped` (also before the first start). */
   async status(): Promise<Status> {
-    return soon();
+    return (await this.#handle.live()).status;
   }
-  /** runc's state record. */
-  async state(): Promise<State> {
-    return soon();
-  }
-  /** The state of the runtime-spec. */
-  async ociState(): Promise<OciState> {
-    return soon();
-  }
-  /** Process ids (of this pid namespace) of everything in the container's cgroups; [] when stopped. */
-  async processes(): Promise<number[]> {
-    return soon();
-  }
-  /** What a start would do, without doing it. `wait`: as create + start does it (default false: as `run()`). */
-  async plan(_process?: Process, _options?: { readonly wait?: boolean }): Promise<StartPlan> {
-    return soon();
-  }
+
   /**
-   * libcontainer's Start. A container that has no process yet gets its init, which then waits (status `created`) until
-   * `exec()`; in a created or running one the process is executed beside the others (`nrunc exec`).
+   * runc's state record.
+   * @throws {ContainerError} `ERR_CONTAINER_NOT_EXIST` before the first start
    */
-  async start(_process: Process, _options?: ExecutionOptions): Promise<void> {
-    return soon();
+  async state(): Promise<State> {
+    const { pid } = await this.#handle.live();
+    const { record } = this.#handle;
+    if (record === undefined) throw new ContainerError('ERR_CONTAINER_NOT_EXIST', this.id);
+    return { ...record, config: this.config, namespace_paths: namespacePaths(pid) };
   }
-  /** start and exec in one: resolves when the program executes. The quick way: init does not wait in between. */
-  async run(_process: Process, _options?: ExecutionOptions): Promise<void> {
-    return soon();
+
+  /** The state of the runtime-spec; pid 0 when stopped. */
+  async ociState(): Promise<OciState> {
+    const { status, pid } = await this.#handle.live();
+    return ociState(this.#handle, status, pid);
   }
-  /** Releases the init of a created container, made by this or another process (`nrunc start`). */
-  async exec(_options?: ExecutionOptions): Promise<void> {
-    return soon();
+
+  /** Process ids (of this process's pid namespace) of everything in the container's cgroups; [] when stopped. */
+  async processes(): Promise<number[]> {
+    return containerPids(this.#handle);
   }
-  /** First half of a two-phase exec into a running container. */
-  async prepare(_process: Process, _options?: ExecutionOptions): Promise<PreparedProcess> {
-    return soon();
+
+  /**
+   * What a start would do, without doing it.
+   * @param process Default: the configuration's own.
+   * @param options `wait`: as create and start do it; default false, as `run()`.
+   */
+  async plan(process?: Process, options: { readonly wait?: boolean } = {}): Promise<StartPlan> {
+    return planOf(this.#handle, process, options.wait ?? false);
   }
-  async signal(_signal: SignalName | number | string, _options?: { readonly all?: boolean }): Promise<void> {
-    return soon();
+
+  /**
+   * libcontainer's Start. A container without a process gets its init, which waits (status `created`) until `exec()`; in
+   * a created or running one the process is executed beside the others (`nrunc exec`).
+   *
+   * A failed start leaves nothing behind: the container can be started again.
+   * @param options `signal` aborts: everything is taken back, then it rejects with `signal.reason`.
+   * @throws {InitError} with the step, system call and errno that failed; `ERR_EXEC_*`, `ERR_CWD`, `ERR_OOM_KILLED` …
+   * @throws {ContainerError} `ERR_CONTAINER_PAUSED`, `ERR_CONTAINER_NOT_RUNNING`, `ERR_CONTAINER_EXISTS`
+   * @throws {HookError} {CgroupError}
+   */
+  async start(process: Process, options: ExecutionOptions = {}): Promise<void> {
+    if (isFirst(this.#handle)) await startFirst(this.#handle, process, true, options);
+    else await startFurther(this.#handle, process, false, options);
   }
-  async pause(_options?: ExecutionOptions): Promise<void> {
-    return soon();
+
+  /**
+   * Starts and executes in one: resolves when the program runs. The quick way, since init does not wait in between.
+   * @throws as `start()`
+   */
+  async run(process: Process, options: ExecutionOptions = {}): Promise<void> {
+    if (!isFirst(this.#handle)) {
+      await startFurther(this.#handle, process, false, options);
+      return;
+    }
+    try {
+      await startFirst(this.#handle, process, false, options);
+    } catch (error) {
+      // Only a poststart hook fails when init runs already.
+      if (this.#handle.init !== undefined) await removeAfterFailedRun(this.#handle, error);
+      throw error;
+    }
   }
-  async resume(_options?: ExecutionOptions): Promise<void> {
-    return soon();
+
+  /**
+   * Releases the init of a created container, made by this process or another one (`nrunc start`).
+   * @throws {ContainerError} `ERR_CONTAINER_STARTED`, `ERR_CONTAINER_STOPPED`, `ERR_CONTAINER_BUSY`
+   * @throws {HookError} a startContainer or poststart hook failed: the container was stopped
+   */
+  async exec(options: ExecutionOptions = {}): Promise<void> {
+    await release(this.#handle, options);
   }
-  /** Replaces the limits; spread `config.resources` to keep the rest. */
-  async set(
-    _resources: Resources,
-    _options?: ExecutionOptions & { readonly skipDevices?: boolean },
+
+  /** First half of a two-phase exec into a running container: attach to its streams, then `release()`. @throws as `start()` */
+  async prepare(process: Process, options: ExecutionOptions = {}): Promise<PreparedProcess> {
+    return prepareFurther(this.#handle, process, options);
+  }
+
+  /**
+   * Sends a signal to init through its pidfd. KILL reaches every process when they do not share init's pid namespace,
+   * and a frozen container too.
+   * @param options `all`: to every process in the container's cgroups; a stopped container is no error then.
+   * @throws {ContainerError} `ERR_CONTAINER_NOT_RUNNING`
+   */
+  async signal(
+    signal: SignalName | number | string,
+    options: { readonly all?: boolean } = {},
   ): Promise<void> {
-    return soon();
+    await signalContainer(this.#handle, signal, options);
   }
+
+  /** Freezes all processes. @throws {ContainerError} `ERR_CONTAINER_NOT_RUNNING`, `ERR_CONTAINER_PAUSED` */
+  async pause(options: ExecutionOptions = {}): Promise<void> {
+    await pauseContainer(this.#handle, options);
+  }
+  /** @throws {ContainerError} `ERR_CONTAINER_NOT_PAUSED` */
+  async resume(options: ExecutionOptions = {}): Promise<void> {
+    await resumeContainer(this.#handle, options);
+  }
+
+  /**
+   * Replaces the limits (spread `config.resources` to keep the rest) and records them. If the kernel refuses one, the
+   * former limits are written back before the promise rejects.
+   * @param resources `memory.limit` in bytes; `cpu.quota`, `cpu.period` in microseconds; -1: no limit.
+   * @throws {ContainerError} `ERR_CONTAINER_NOT_RUNNING`
+   * @throws {CgroupError} `file` and `value` tell what was refused
+   */
+  async set(
+    resources: Resources,
+    options: ExecutionOptions & { readonly skipDevices?: boolean } = {},
+  ): Promise<void> {
+    await setResources(this.#handle, resources, options);
+  }
+
+  /** Counters of the container's cgroups; with `intervalMs` again and again, until the container stops. */
   stats(): Promise<Stats>;
   stats(options: { readonly intervalMs: number; readonly signal?: AbortSignal }): AsyncIterable<Stats>;
-  stats(_options?: {
+  stats(options?: {
     readonly intervalMs: number;
     readonly signal?: AbortSignal;
   }): Promise<Stats> | AsyncIterable<Stats> {
-    return soon();
+    return options === undefined ? containerStats(this.#handle) : statsEvery(this.#handle, options);
   }
-  /** Removes all traces of the container; then the poststop hooks run. */
-  async destroy(_options?: DestroyOptions): Promise<void> {
-    return soon();
+
+  /**
+   * Removes all traces of the container (processes, cgroups, state), then runs the poststop hooks. A created container is
+   * killed first. The ID is free afterwards.
+   * @throws {ContainerError} `ERR_CONTAINER_RUNNING`, `ERR_CONTAINER_PAUSED`, `ERR_CONTAINER_BUSY` (not with `force`),
+   *   `ERR_CONTAINER_NOT_EXIST`
+   * @throws {CgroupError} `ERR_CGROUP_BUSY`: processes that cannot be killed; the record stays, try again
+   * @throws {HookError} of a poststop hook, when all else is done
+   */
+  async destroy(options: DestroyOptions = {}): Promise<void> {
+    await destroyContainer(this.#handle, options);
   }
-  on<E extends keyof ContainerEvents>(_event: E, _listener: ContainerEvents[E]): this {
-    return soon();
+
+  on<E extends keyof ContainerEvents>(event: E, listener: ContainerEvents[E]): this {
+    this.#emitter().on(event, listener as Listener);
+    return this;
   }
-  once<E extends keyof ContainerEvents>(_event: E, _listener: ContainerEvents[E]): this {
-    return soon();
+  once<E extends keyof ContainerEvents>(event: E, listener: ContainerEvents[E]): this {
+    this.#emitter().once(event, listener as Listener);
+    return this;
   }
-  off<E extends keyof ContainerEvents>(_event: E, _listener: ContainerEvents[E]): this {
-    return soon();
+  off<E extends keyof ContainerEvents>(event: E, listener: ContainerEvents[E]): this {
+    this.#emitter().off(event, listener as Listener);
+    return this;
   }
+  /** eventemitter3's types cannot follow one key through a generic method. */
+  #emitter(): AnyEmitter {
+    this.#handle.watchStop();
+    return this.#handle.emitter as unknown as AnyEmitter;
+  }
+
   /** Closes what this object holds (descriptors, watches). The container lives on: removing it is `destroy()`. */
   async [Symbol.asyncDispose](): Promise<void> {
-    return soon();
+    this.#handle.close();
   }
+}
+
+type Listener = (...args: unknown[]) => void;
+interface AnyEmitter {
+  on(event: string, listener: Listener): void;
+  once(event: string, listener: Listener): void;
+  off(event: string, listener: Listener): void;
 }

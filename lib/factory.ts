@@ -1,10 +1,17 @@
 /** LinuxFactory: makes, finds and lists the containers of one state root. */
+import { existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { isAbsolute, join, resolve } from 'node:path';
+import { loadCgroups, newCgroups } from './cgroups/open.ts';
 import type { Config } from './config/config.ts';
-import type { Container } from './container.ts';
+import { Container } from './container.ts';
+import { Handle, type Root } from './container-handle.ts';
+import { ContainerError, LibcontainerError } from './errors.ts';
 import type { Status } from './lifecycle.ts';
+import { binding } from './native/binding.ts';
+import { readRecord } from './state.ts';
 
 export interface FactoryOptions {
-  /** State root. Default `/run/libcontainer`. */
+  /** State root. Default `/run/libcontainer`. Made on the first start, mode 0711. */
   readonly root?: string;
   /** How long an operation waits for the container's lock, in milliseconds. Default 10000. */
   readonly lockTimeoutMs?: number;
@@ -20,9 +27,11 @@ export interface CreateOptions {
 export interface ContainerSummary {
   readonly id: string;
   readonly status: Status | 'corrupt';
+  /** 0 when stopped. */
   readonly pid: number;
   readonly bundle: string;
   readonly rootfs: string;
+  /** RFC 3339. */
   readonly created: string;
   readonly annotations: { readonly [name: string]: string };
   /** uid. */
@@ -30,27 +39,171 @@ export interface ContainerSummary {
   readonly error?: unknown;
 }
 
-const soon = (): never => {
-  throw new Error('not built yet');
-};
+const defaultRoot = '/run/libcontainer';
+const defaultLockTimeoutMs = 10_000;
+const tmpfsMagic = 0x01021994;
+
+/** runc's grammar, with the length that a file name may have. */
+const idPattern = /^[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,254}$/;
+
+/** @throws {ContainerError} ERR_ID_INVALID, before any path is made of it (`..` as an ID erased a state root once: crun 1.8). */
+function checkId(id: string): void {
+  if (typeof id !== 'string' || !idPattern.test(id) || id === '.' || id === '..')
+    throw new ContainerError('ERR_ID_INVALID', String(id), { detail: JSON.stringify(id) });
+}
+
+/** IDs that an object of this process stands for, whose directory is not made yet: root → id → handle. */
+const reserved = new Map<string, Map<string, WeakRef<Handle>>>();
 
 export class LinuxFactory {
+  /** Absolute path of the state root. */
   readonly root: string;
+  readonly #root: Root;
+
+  /** @throws {LibcontainerError} `ERR_STATE_ROOT` for `/` or an empty path */
   constructor(options: FactoryOptions = {}) {
-    this.root = options.root ?? '/run/libcontainer';
+    const { root = defaultRoot, lockTimeoutMs = defaultLockTimeoutMs } = options;
+    this.root = isAbsolute(root) ? resolve(root) : resolve(process.cwd(), root);
+    if (root === '' || this.root === '/')
+      throw new LibcontainerError('ERR_STATE_ROOT', { detail: JSON.stringify(root) });
+    this.#root = makeRoot(this.root, lockTimeoutMs);
   }
+
   /**
-   * A container without a process: nothing is made on disk before `start` or `run`.
+   * A container without a process. Nothing is made on disk before `start` or `run`; this object reserves the ID in this
+   * process, the first start reserves it for all.
    * @throws {ContainerError} `ERR_ID_INVALID`, `ERR_CONTAINER_EXISTS`
+   * @throws {CgroupError} for a cgroupsPath or driver that cannot be used
    */
-  async create(_id: string, _config: Config, _options?: CreateOptions): Promise<Container> {
-    return soon();
+  async create(id: string, config: Config, options: CreateOptions = {}): Promise<Container> {
+    checkId(id);
+    options.signal?.throwIfAborted();
+    const directory = join(this.root, id);
+    const ids = reserved.get(this.root) ?? new Map<string, WeakRef<Handle>>();
+    if (ids.get(id)?.deref() !== undefined || existsSync(directory))
+      throw new ContainerError('ERR_CONTAINER_EXISTS', id);
+    const manager = newCgroups(this.#root.binding, id, config);
+    const handle = new Handle(this.#root, id, directory, config, manager, {
+      notifySocket: options.notifySocket,
+    });
+    reserved.set(this.root, ids.set(id, new WeakRef(handle)));
+    return new Container(handle);
   }
-  /** @throws {ContainerError} `ERR_CONTAINER_NOT_EXIST`, `ERR_STATE_CORRUPT` */
-  async load(_id: string): Promise<Container> {
-    return soon();
+
+  /**
+   * A container that this or another process made.
+   * @throws {ContainerError} `ERR_ID_INVALID`, `ERR_CONTAINER_NOT_EXIST`, `ERR_STATE_CORRUPT`
+   */
+  async load(id: string): Promise<Container> {
+    checkId(id);
+    return new Container(this.#handle(id));
   }
+
+  /** All containers of the root, by ID. A broken entry is a row of its own; it never hides the others. */
   async list(): Promise<ContainerSummary[]> {
-    return soon();
+    const rows: ContainerSummary[] = [];
+    for (const id of this.#ids()) {
+      try {
+        rows.push(await summary(this.#handle(id)));
+      } catch (error) {
+        // Destroyed while we looked.
+        if (
+          error instanceof ContainerError &&
+          error.code === 'ERR_CONTAINER_NOT_EXIST' &&
+          !existsSync(join(this.root, id))
+        )
+          continue;
+        rows.push(brokenRow(id, error));
+      }
+    }
+    return rows;
+  }
+
+  #handle(id: string): Handle {
+    const directory = join(this.root, id);
+    const record = readRecord(id, directory);
+    const manager = loadCgroups(this.#root.binding, record.cgroup_paths);
+    return new Handle(this.#root, id, directory, record.config, manager, { record });
+  }
+
+  #ids(): string[] {
+    try {
+      return readdirSync(this.root, { withFileTypes: true })
+        .filter(entry => entry.isDirectory() && idPattern.test(entry.name))
+        .map(entry => entry.name)
+        .sort();
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+      throw new LibcontainerError('ERR_STATE_ROOT', { detail: this.root, cause: error });
+    }
   }
 }
+
+function makeRoot(path: string, lockTimeoutMs: number): Root {
+  let checked = false;
+  let sync: boolean | undefined;
+  return {
+    path,
+    get binding() {
+      return binding();
+    },
+    lockTimeoutMs,
+    sync: () => {
+      sync ??= binding().fsType(path) !== tmpfsMagic;
+      return sync;
+    },
+    prepare: () => {
+      // Once, and again when somebody has removed the root under a daemon.
+      if (checked && existsSync(path)) return;
+      prepareRoot(path);
+      checked = true;
+    },
+    release: handle => {
+      const ids = reserved.get(path);
+      if (ids?.get(handle.id)?.deref() === handle) ids.delete(handle.id);
+    },
+  };
+}
+
+/** Whoever can write to the root can aim a privileged delete: it must be ours alone. */
+function prepareRoot(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o711 });
+    const stat = lstatSync(path).isSymbolicLink() ? statSync(path) : lstatSync(path);
+    const uid = process.geteuid?.() ?? 0;
+    if (!stat.isDirectory() || stat.uid !== uid || (stat.mode & 0o022) !== 0)
+      throw new LibcontainerError('ERR_STATE_ROOT', { detail: path });
+  } catch (cause) {
+    if (cause instanceof LibcontainerError) throw cause;
+    const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+    const reason = code === 'EACCES' || code === 'EPERM' ? 'ERR_PRIVILEGE' : 'ERR_STATE_ROOT';
+    throw new LibcontainerError(reason, { detail: path, cause });
+  }
+}
+
+async function summary(handle: Handle): Promise<ContainerSummary> {
+  const { status, pid } = await handle.live();
+  const { record } = handle;
+  return {
+    id: handle.id,
+    status,
+    pid: status === 'stopped' ? 0 : pid,
+    bundle: handle.config.bundle,
+    rootfs: handle.config.rootfs,
+    created: record?.created ?? '',
+    annotations: handle.config.annotations,
+    owner: record?.owner ?? 0,
+  };
+}
+
+const brokenRow = (id: string, error: unknown): ContainerSummary => ({
+  id,
+  status: 'corrupt',
+  pid: 0,
+  bundle: '',
+  rootfs: '',
+  created: '',
+  annotations: {},
+  owner: 0,
+  error,
+});

@@ -186,3 +186,31 @@ function checkOptions(options: ProcessOptions): void {
       wrong(`process.user.${name}: ${value} is not a number from 0 to 4294967294`);
   }
 }
+
+/** The process's own fields over those of the container's `config.process`. */
+export function resolveProcess(options: ProcessOptions, base: ProcessConfig | undefined): ProcessConfig {
+  const { user } = options;
+  const of = base?.user ?? { uid: 0, gid: 0, additionalGids: [] };
+  const optional = <K extends keyof ProcessConfig & keyof ProcessOptions>(name: K) => {
+    const value = (options as Partial<ProcessConfig>)[name] ?? base?.[name];
+    return value === undefined ? {} : { [name]: value };
+  };
+  return {
+    args: options.args,
+    env: options.env ?? base?.env ?? [],
+    cwd: options.cwd ?? base?.cwd ?? '/',
+    user: user === undefined || user === of ? of : { ...of, ...user },
+    // Not the container's: who executes a command beside a terminal's shell does not ask for a second terminal.
+    terminal: options.terminal ?? false,
+    rlimits: options.rlimits ?? base?.rlimits ?? [],
+    noNewPrivileges: options.noNewPrivileges ?? base?.noNewPrivileges ?? false,
+    ...optional('consoleSize'),
+    ...optional('capabilities'),
+    ...optional('oomScoreAdj'),
+    ...optional('scheduler'),
+    ...optional('ioPriority'),
+    ...optional('execCPUAffinity'),
+    ...optional('apparmorProfile'),
+    ...optional('selinuxLabel'),
+  };
+}

@@ -1,0 +1,62 @@
+/** destroy(): removes all traces of a container, in the order that lets a second try finish what a first one left. */
+import type { DestroyOptions } from './container.ts';
+import { endInit } from './container-exec.ts';
+import type { Handle } from './container-handle.ts';
+import { ContainerError } from './errors.ts';
+import { assertAllowed } from './lifecycle.ts';
+import { runHooks } from './parent/hooks.ts';
+import { stateRemoval } from './parent/init-process.ts';
+import { ociState } from './state.ts';
+
+/**
+ * runc's rules: a stopped container is removed, a created one is killed first, any other only with `force`.
+ * The cgroups go before the record that names them; poststop hooks come last and see `stopped`.
+ */
+export async function destroyContainer(handle: Handle, options: DestroyOptions): Promise<void> {
+  const { force = false, signal } = options;
+  if (handle.destroyed) {
+    if (force) return;
+    throw new ContainerError('ERR_CONTAINER_NOT_EXIST', handle.id);
+  }
+  // Never started: there is nothing on disk.
+  if (handle.record === undefined) {
+    if (handle.starting) throw new ContainerError('ERR_CONTAINER_BUSY', handle.id, { status: 'creating' });
+    finish(handle);
+    return;
+  }
+  try {
+    await handle.locked(() => remove(handle, force), signal);
+  } catch (error) {
+    const gone = error instanceof ContainerError && error.code === 'ERR_CONTAINER_NOT_EXIST';
+    if (gone) finish(handle);
+    if (!gone || !force) throw error;
+    return;
+  }
+  finish(handle);
+  const { poststop } = handle.config.hooks;
+  if (poststop.length > 0) {
+    const state = JSON.stringify(ociState(handle, 'stopped', 0));
+    await runHooks({ name: 'poststop', hooks: poststop, state, cwd: handle.config.bundle, signal });
+  }
+}
+
+async function remove(handle: Handle, force: boolean): Promise<void> {
+  const live = await handle.live();
+  if (!force) assertAllowed('destroy', handle.id, live.status);
+  if (live.status === 'stopped') {
+    // Without a pid namespace of its own, processes of the container outlive init. After a crash of who created it,
+    // a half-made init may be in the cgroups.
+    if (!handle.hasPrivatePids || handle.record?.init_process_pid === 0) await handle.manager.killAll(9);
+  } else if (live.pid === 0) await handle.manager.killAll(9);
+  else await endInit(handle);
+  await handle.reporting;
+  await handle.manager.destroy();
+  await handle.binding.files(stateRemoval(handle.directory), false);
+}
+
+function finish(handle: Handle): void {
+  handle.destroyed = true;
+  for (const close of [...handle.closers]) close();
+  handle.root.release(handle);
+  handle.emitter.emit('destroyed');
+}

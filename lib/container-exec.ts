@@ -1,0 +1,273 @@
+/** Starting processes: a container's first one, its release, and further ones. */
+import { closeSync, constants, openSync, readSync, unlinkSync } from 'node:fs';
+import type { ExecutionOptions, PreparedProcess } from './container.ts';
+import type { Handle } from './container-handle.ts';
+import { ContainerError } from './errors.ts';
+import { assertAllowed } from './lifecycle.ts';
+import { runHooks } from './parent/hooks.ts';
+import { startInit, takeBack } from './parent/init-process.ts';
+import { containerNotify } from './parent/notify-socket.ts';
+import type { ParentProcess } from './parent/parent-process.ts';
+import { startSetns } from './parent/setns-process.ts';
+import { type Process, resolveProcess } from './process.ts';
+import { fifoPath, ociState, recordText } from './state.ts';
+
+/** True when a start makes the container's first process. */
+export const isFirst = (handle: Handle): boolean => handle.record === undefined;
+
+/** First process. `wait`: it stands at the exec fifo afterwards (create), else its program runs. */
+export async function startFirst(
+  handle: Handle,
+  process: Process,
+  wait: boolean,
+  { signal }: ExecutionOptions,
+): Promise<void> {
+  if (handle.starting || handle.destroyed)
+    throw new ContainerError(
+      handle.destroyed ? 'ERR_CONTAINER_NOT_EXIST' : 'ERR_CONTAINER_STARTED',
+      handle.id,
+    );
+  handle.starting = true;
+  process.claim();
+  try {
+    handle.root.prepare();
+    const parent = await spawnFirst(handle, process, wait, signal);
+    process.attach(parent);
+    watchExit(handle, process, parent, true);
+    if (wait) handle.emitter.emit('created', { pid: parent.pid });
+    else await started(handle, parent.pid, signal);
+  } catch (error) {
+    process.unclaim();
+    throw error;
+  } finally {
+    handle.starting = false;
+  }
+}
+
+async function spawnFirst(
+  handle: Handle,
+  process: Process,
+  wait: boolean,
+  signal: AbortSignal | undefined,
+): Promise<ParentProcess> {
+  const record = handle.newRecord();
+  const processConfig = resolveProcess(process.options, handle.config.process);
+  const notify = containerNotify(handle.notifySocket, handle.config, processConfig);
+  const parent = await startInit({
+    binding: handle.binding,
+    containerId: handle.id,
+    directory: handle.directory,
+    config: notify.config,
+    manager: handle.manager,
+    record: recordText(record),
+    process,
+    processConfig: notify.processConfig,
+    wait,
+    sync: handle.root.sync(),
+    signal,
+  });
+  handle.init = parent;
+  handle.record = {
+    ...record,
+    init_process_pid: parent.pid,
+    init_process_start: Number(parent.startTime),
+  };
+  return parent;
+}
+
+/** The program runs: `started`, and the poststart hooks, whose failure ends the container. */
+async function started(handle: Handle, pid: number, signal: AbortSignal | undefined): Promise<void> {
+  handle.emitter.emit('started', { pid });
+  const { poststart } = handle.config.hooks;
+  if (poststart.length === 0) return;
+  const state = JSON.stringify(ociState(handle, 'running', pid));
+  try {
+    await runHooks({ name: 'poststart', hooks: poststart, state, cwd: handle.config.bundle, signal });
+  } catch (error) {
+    await endInit(handle);
+    throw error;
+  }
+}
+
+/** SIGKILL to init and, when it shares its pid namespace, to everything in its cgroups; resolves when init is gone. */
+export async function endInit(handle: Handle): Promise<void> {
+  const live = await handle.live();
+  if (live.pid === 0) return;
+  const pidfd = handle.pidfd(live);
+  if (pidfd >= 0) handle.binding.pidfdSendSignal(pidfd, 9);
+  await handle.manager.killAll(9);
+  if (handle.init === undefined) await handle.gone(pidfd);
+  else {
+    if (pidfd >= 0) closeSync(pidfd);
+    await handle.init.exited();
+  }
+}
+
+function watchExit(handle: Handle, process: Process, parent: ParentProcess, init: boolean): void {
+  parent.onExit = status => {
+    if (handle.emitter.listenerCount('exit') > 0) {
+      const report = async (): Promise<void> => {
+        const oomKilled = init && (await handle.manager.oomKillCount()) > 0;
+        handle.emitter.emit('exit', { process, status, init, oomKilled });
+      };
+      // destroy() waits for it: the count goes with the cgroup.
+      handle.reporting = Promise.all([handle.reporting, report()]).then(() => undefined);
+    }
+    if (init) handle.emitter.emit('stopped');
+  };
+}
+
+/** Releases a created init: `nrunc start`. */
+export async function release(handle: Handle, { signal }: ExecutionOptions): Promise<void> {
+  await handle.locked(async () => {
+    const live = await handle.require('exec');
+    const pidfd = handle.pidfd(live);
+    try {
+      await readFifo(handle, pidfd, signal);
+    } finally {
+      if (pidfd >= 0) closeSync(pidfd);
+    }
+    // Our own child tells whether its startContainer hooks and execve went well; of another's we know that it goes on.
+    if (handle.init !== undefined) await handle.init.executed();
+    await started(handle, live.pid, signal);
+  }, signal);
+}
+
+const epollIn = 1;
+
+/**
+ * init writes one byte when somebody opens the fifo for reading. Opened non-blocking: if init died, an open would wait
+ * for ever (fifo(7)). A program that ends at once is no error: its byte has been read.
+ */
+async function readFifo(handle: Handle, pidfd: number, signal: AbortSignal | undefined): Promise<void> {
+  const path = fifoPath(handle.directory);
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  const byte = Buffer.alloc(1);
+  let dead = pidfd < 0;
+  const wakers: (() => void)[] = [];
+  const watches = [
+    handle.binding.watch(fd, epollIn, () => {
+      for (const wake of wakers) wake();
+    }),
+  ];
+  if (pidfd >= 0)
+    watches.push(
+      handle.binding.pidfdWatch(pidfd, () => {
+        dead = true;
+        for (const wake of wakers) wake();
+      }),
+    );
+  const abort = (): void => {
+    for (const wake of wakers) wake();
+  };
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    for (;;) {
+      signal?.throwIfAborted();
+      const endedBefore = dead;
+      if (tryRead(fd, byte)) break;
+      if (endedBefore)
+        throw new ContainerError('ERR_CONTAINER_STOPPED', handle.id, {
+          message: 'container process is already dead',
+        });
+      await new Promise<void>(resolve => {
+        wakers.push(resolve);
+        if (dead || signal?.aborted === true) resolve();
+      });
+    }
+    unlinkSync(path);
+  } finally {
+    signal?.removeEventListener('abort', abort);
+    for (const watch of watches) watch.close();
+    closeSync(fd);
+  }
+}
+
+function tryRead(fd: number, byte: Buffer): boolean {
+  try {
+    return readSync(fd, byte) > 0;
+  } catch (error) {
+    // The writer is there, its byte is not.
+    if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') return false;
+    throw error;
+  }
+}
+
+/** A further process, in a created, running or (if asked) paused container. */
+export async function startFurther(
+  handle: Handle,
+  process: Process,
+  waitForRelease: boolean,
+  { signal }: ExecutionOptions,
+): Promise<ParentProcess> {
+  const live = await handle.live();
+  if (!(live.status === 'paused' && process.options.ignorePaused === true))
+    assertAllowed('join', handle.id, live.status);
+  process.claim();
+  try {
+    const pidfd = handle.pidfd(live);
+    if (pidfd < 0) assertAllowed('join', handle.id, 'stopped');
+    const parent = await startSetns({
+      binding: handle.binding,
+      containerId: handle.id,
+      directory: handle.directory,
+      config: handle.config,
+      manager: handle.manager,
+      process,
+      processConfig: resolveProcess(process.options, handle.config.process),
+      initPid: live.pid,
+      pidfd,
+      waitForRelease,
+      signal,
+    });
+    process.attach(parent);
+    watchExit(handle, process, parent, false);
+    return parent;
+  } catch (error) {
+    process.unclaim();
+    throw error;
+  }
+}
+
+export async function prepareFurther(
+  handle: Handle,
+  process: Process,
+  options: ExecutionOptions,
+): Promise<PreparedProcess> {
+  const parent = await startFurther(handle, process, true, options);
+  let released = false;
+  const cancel = async (): Promise<void> => {
+    parent.abort();
+    await parent.exited();
+  };
+  return {
+    process,
+    pid: parent.pid,
+    release: async () => {
+      released = true;
+      parent.release();
+      await parent.executed();
+    },
+    cancel,
+    [Symbol.asyncDispose]: async () => {
+      // One that was released lives on; one that was not would wait for ever.
+      if (!released) await cancel();
+    },
+  };
+}
+
+/** After a failed poststart hook of `run()` nothing may be left: the caller has nothing that it could destroy. */
+export async function removeAfterFailedRun(handle: Handle, error: unknown): Promise<void> {
+  await takeBack(
+    {
+      binding: handle.binding,
+      manager: handle.manager,
+      config: handle.config,
+      directory: handle.directory,
+      containerId: handle.id,
+    },
+    error,
+  );
+  handle.init = undefined;
+  handle.record = undefined;
+}

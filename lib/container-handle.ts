@@ -1,0 +1,238 @@
+/**
+ * What the methods of one Container object share: its record, its cgroups, the process it started itself, the lock.
+ * Status is always read from the system, never remembered: other processes work on the same container.
+ */
+import { randomBytes } from 'node:crypto';
+import { closeSync, existsSync } from 'node:fs';
+import { EventEmitter } from 'eventemitter3';
+import type { CgroupManager } from './cgroups/manager.ts';
+import type { Config } from './config/config.ts';
+import type { ContainerEvents } from './container.ts';
+import { ContainerError } from './errors.ts';
+import { assertAllowed, type Operation, type Status } from './lifecycle.ts';
+import type { Binding } from './native/binding.ts';
+import type { ParentProcess } from './parent/parent-process.ts';
+import { fifoPath, lockPath, readRecord, type StateRecord } from './state.ts';
+
+/** The factory's part. */
+export interface Root {
+  readonly path: string;
+  readonly binding: Binding;
+  readonly lockTimeoutMs: number;
+  /** The root is on a real disk, so state files are fsynced. */
+  readonly sync: () => boolean;
+  /** Makes the root and checks who may write to it. @throws {LibcontainerError} ERR_STATE_ROOT */
+  readonly prepare: () => void;
+  /** Gives the ID back, that `create()` reserved. */
+  readonly release: (handle: Handle) => void;
+}
+
+export interface LiveState {
+  readonly status: Status;
+  readonly pid: number;
+  readonly startTime: bigint;
+}
+
+const none: LiveState = { status: 'stopped', pid: 0, startTime: 0n };
+const codeOf = (error: unknown): unknown =>
+  error instanceof Error && 'code' in error ? error.code : undefined;
+
+export class Handle {
+  readonly emitter = new EventEmitter<ContainerEvents>();
+  readonly root: Root;
+  readonly id: string;
+  readonly directory: string;
+  readonly manager: CgroupManager;
+  readonly notifySocket: string | undefined;
+  config: Config;
+  /** What is on disk; undefined before the first start. */
+  record: StateRecord | undefined;
+  /** The container's init, when this object started it. */
+  init: ParentProcess | undefined;
+  destroyed = false;
+  /** A start by this object is under way. */
+  starting = false;
+  /** Work on an exit event that must be done before the cgroups go. */
+  reporting: Promise<void> | undefined;
+  /** Closed with the object. */
+  readonly closers = new Set<() => void>();
+  #watching = false;
+
+  constructor(
+    root: Root,
+    id: string,
+    directory: string,
+    config: Config,
+    manager: CgroupManager,
+    options: { readonly record?: StateRecord | undefined; readonly notifySocket?: string | undefined },
+  ) {
+    this.root = root;
+    this.id = id;
+    this.directory = directory;
+    this.config = config;
+    this.manager = manager;
+    this.record = options.record;
+    this.notifySocket = options.notifySocket;
+  }
+
+  get binding(): Binding {
+    return this.root.binding;
+  }
+
+  /** Every process of the container is in a pid namespace that dies with its init. */
+  get hasPrivatePids(): boolean {
+    return this.config.namespaces.some(({ type, path }) => type === 'pid' && path === undefined);
+  }
+
+  /** runc's order (container_linux.go currentStatus): frozen, then gone, then not yet released. */
+  async live(): Promise<LiveState> {
+    const process = this.#process();
+    if (process === undefined) return this.starting ? { ...none, status: 'creating' } : none;
+    const { pid, startTime } = process;
+    if (pid === 0) return { ...none, status: process.creating ? 'creating' : 'stopped' };
+    const frozen = (await this.manager.freezerState()) === 'frozen';
+    if (frozen) return { status: 'paused', pid, startTime };
+    const ended =
+      this.init === undefined
+        ? this.binding.startTime(pid) !== startTime
+        : this.init.exitStatus !== undefined || this.binding.startTime(pid) !== startTime;
+    if (ended) return none;
+    return { status: existsSync(fifoPath(this.directory)) ? 'created' : 'running', pid, startTime };
+  }
+
+  #process(): { readonly pid: number; readonly startTime: bigint; readonly creating: boolean } | undefined {
+    if (this.destroyed) return undefined;
+    const { init } = this;
+    if (init !== undefined) return { pid: init.pid, startTime: init.startTime, creating: false };
+    if (this.record === undefined) return undefined;
+    // While a start by another process is under way, the record changes.
+    if (this.record.init_process_pid === 0) this.#reread();
+    const { init_process_pid: pid, init_process_start: start, creator } = this.record;
+    const creating = pid === 0 && this.binding.startTime(creator.pid) === BigInt(creator.start);
+    return { pid, startTime: BigInt(start), creating };
+  }
+
+  #reread(): void {
+    try {
+      const record = readRecord(this.id, this.directory);
+      if (record.nonce === this.record?.nonce) this.record = record;
+    } catch (error) {
+      // Destroyed meanwhile: what this object knows is all there is.
+      if (codeOf(error) !== 'ERR_CONTAINER_NOT_EXIST') throw error;
+    }
+  }
+
+  /** @throws {ContainerError} when lifecycle.ts forbids the operation in the present status */
+  async require(operation: Operation): Promise<LiveState> {
+    const live = await this.live();
+    assertAllowed(operation, this.id, live.status);
+    return live;
+  }
+
+  /**
+   * Runs `work` while no other process and no other call works on this container. The record is read again under the
+   * lock: the container may have been destroyed, and its ID given to another one, since this object was made.
+   * @throws {ContainerError} ERR_CONTAINER_BUSY, ERR_CONTAINER_NOT_EXIST
+   */
+  async locked<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    signal?.throwIfAborted();
+    const fd = await this.#lock();
+    try {
+      signal?.throwIfAborted();
+      const record = readRecord(this.id, this.directory);
+      if (this.record !== undefined && record.nonce !== this.record.nonce)
+        throw new ContainerError('ERR_CONTAINER_NOT_EXIST', this.id);
+      this.record = record;
+      this.config = this.#newerConfig(record.config);
+      return await work();
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** The very object that the caller gave is kept while it says the same: plans are cached by it. */
+  #newerConfig(config: Config): Config {
+    return this.init === undefined ? config : this.config;
+  }
+
+  async #lock(): Promise<number> {
+    try {
+      return await this.binding.lock(lockPath(this.directory), this.root.lockTimeoutMs);
+    } catch (cause) {
+      const code = codeOf(cause);
+      if (code === 'ENOENT' || code === 'ENOTDIR')
+        throw new ContainerError('ERR_CONTAINER_NOT_EXIST', this.id, { cause });
+      if (code === 'EAGAIN') throw new ContainerError('ERR_CONTAINER_BUSY', this.id, { cause });
+      throw cause;
+    }
+  }
+
+  /** A record for a start that is about to begin. */
+  newRecord(): Omit<StateRecord, 'init_process_pid' | 'init_process_start'> {
+    return {
+      id: this.id,
+      created: new Date().toISOString(),
+      rootless: process.geteuid?.() !== 0,
+      cgroup_paths: this.manager.paths,
+      config: this.config,
+      version: 1,
+      nonce: randomBytes(8).toString('hex'),
+      owner: process.geteuid?.() ?? 0,
+      creator: creator(this.binding),
+    };
+  }
+
+  /** For a container that another process started: the end of its init as an event, while somebody listens. */
+  watchStop(): void {
+    if (this.init !== undefined || this.record === undefined || this.#watching || this.destroyed) return;
+    const { init_process_pid: pid, init_process_start: start } = this.record;
+    if (pid === 0) return;
+    const pidfd = this.binding.pidfdOpen(pid, BigInt(start));
+    if (pidfd < 0) return;
+    this.#watching = true;
+    const watch = this.binding.pidfdWatch(pidfd, () => {
+      stop();
+      this.emitter.emit('stopped');
+    });
+    const stop = (): void => {
+      this.closers.delete(stop);
+      watch.close();
+      closeSync(pidfd);
+    };
+    this.closers.add(stop);
+  }
+
+  /** Gives back what the object holds; not the container. */
+  close(): void {
+    for (const close of [...this.closers]) close();
+    this.emitter.removeAllListeners();
+    if (this.record === undefined && !this.starting) this.root.release(this);
+  }
+
+  /** A pidfd of the container's init (the caller's); -1 when it is gone. */
+  pidfd({ pid, startTime }: LiveState): number {
+    return this.init === undefined ? this.binding.pidfdOpen(pid, startTime) : this.init.pidfd();
+  }
+
+  /** Resolves when the process behind the pidfd has ended. Takes the pidfd over. */
+  async gone(pidfd: number): Promise<void> {
+    if (pidfd < 0) return;
+    try {
+      await new Promise<void>(resolve => {
+        const watch = this.binding.pidfdWatch(pidfd, () => {
+          watch.close();
+          resolve();
+        });
+      });
+    } finally {
+      closeSync(pidfd);
+    }
+  }
+}
+
+let self: { readonly pid: number; readonly start: number } | undefined;
+/** This process, named by pid and start time. */
+function creator(binding: Binding): { readonly pid: number; readonly start: number } {
+  self ??= { pid: process.pid, start: Number(binding.startTime(process.pid) ?? 0n) };
+  return self;
+}

@@ -1,0 +1,132 @@
+/** Operations on a container that lives: signals, freezing, limits, statistics, processes. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Stats } from './cgroups/stats.ts';
+import type { Config, Resources } from './config/config.ts';
+import type { ExecutionOptions } from './container.ts';
+import type { Handle } from './container-handle.ts';
+import { ContainerError, LibcontainerError } from './errors.ts';
+import { signalNumber } from './signals.ts';
+import { recordText, type StateRecord, statePath } from './state.ts';
+
+const sigkill = 9;
+
+/**
+ * To init by its pidfd; `all`, or KILL for a container that shares its pid namespace, to every process in its cgroups.
+ */
+export async function signalContainer(
+  handle: Handle,
+  signal: string | number,
+  { all = false }: { readonly all?: boolean },
+): Promise<void> {
+  const number = signalNumber(signal);
+  const live = await handle.live();
+  // What shares a pid namespace may live on without its init.
+  const everyone = all || (number === sigkill && !handle.hasPrivatePids);
+  if (everyone && live.status !== 'creating') {
+    if (live.status === 'stopped' && !all && (await handle.manager.pids()).length === 0) refuse(handle);
+    await handle.manager.killAll(number);
+    return;
+  }
+  if (live.pid === 0) refuse(handle);
+  const pidfd = handle.pidfd(live);
+  if (pidfd < 0) refuse(handle);
+  try {
+    if (!handle.binding.pidfdSendSignal(pidfd, number)) refuse(handle);
+  } finally {
+    handle.binding.close(pidfd);
+  }
+  // A frozen process on cgroup v1 gets its SIGKILL only when it is thawed; on v2 this is harmless.
+  if (number === sigkill && live.status === 'paused') await handle.manager.thaw();
+}
+
+function refuse(handle: Handle): never {
+  throw new ContainerError('ERR_CONTAINER_NOT_RUNNING', handle.id, { status: 'stopped' });
+}
+
+export async function pauseContainer(handle: Handle, { signal }: ExecutionOptions): Promise<void> {
+  await handle.locked(async () => {
+    await handle.require('pause');
+    try {
+      await handle.manager.freeze();
+    } catch (error) {
+      // Half frozen is worse than either.
+      await handle.manager.thaw();
+      throw error;
+    }
+  }, signal);
+}
+
+export async function resumeContainer(handle: Handle, { signal }: ExecutionOptions): Promise<void> {
+  await handle.locked(async () => {
+    await handle.require('resume');
+    await handle.manager.thaw();
+  }, signal);
+}
+
+/** Writes the limits and then the record; when either fails, the former limits are written back. */
+export async function setResources(
+  handle: Handle,
+  resources: Resources,
+  options: ExecutionOptions & { readonly skipDevices?: boolean },
+): Promise<void> {
+  await handle.locked(async () => {
+    await handle.require('set');
+    const { config, record } = handle;
+    if (record === undefined) return;
+    const former = config.resources;
+    const skip = options.skipDevices === true ? { skipDevices: true } : {};
+    const wanted: Resources =
+      options.skipDevices === true && former.devices !== undefined
+        ? { ...resources, devices: former.devices }
+        : resources;
+    await handle.manager.set(wanted, former, skip);
+    const changed: Config = { ...config, resources: wanted };
+    try {
+      await saveRecord(handle, { ...record, config: changed });
+    } catch (error) {
+      await handle.manager.set(former, wanted, skip);
+      throw error;
+    }
+    handle.config = changed;
+  }, options.signal);
+}
+
+/** Replaces state.json, under the lock. */
+async function saveRecord(handle: Handle, record: StateRecord): Promise<void> {
+  const { init_process_pid: pid, init_process_start: start, ...rest } = record;
+  const { parts } = recordText(rest);
+  const data = `${parts[0]}${pid}${parts[1]}${start}${parts[2]}`;
+  await handle.binding.files(
+    [{ op: 'put', path: statePath(handle.directory), data, mode: 0o600, sync: handle.root.sync() }],
+    false,
+  );
+  handle.record = record;
+}
+
+export async function containerStats(handle: Handle): Promise<Stats> {
+  await handle.require('stats');
+  return handle.manager.stats();
+}
+
+/** Until the container stops, the signal is aborted or the consumer returns. */
+export async function* statsEvery(
+  handle: Handle,
+  { intervalMs, signal }: { readonly intervalMs: number; readonly signal?: AbortSignal },
+): AsyncGenerator<Stats, void> {
+  if (!(intervalMs > 0))
+    throw new LibcontainerError('ERR_ARGUMENT', { detail: `intervalMs is ${intervalMs}` });
+  for (;;) {
+    signal?.throwIfAborted();
+    const { status } = await handle.live();
+    if (status === 'stopped') return;
+    yield await handle.manager.stats();
+    await delay(intervalMs, undefined, signal === undefined ? {} : { signal }).catch(() => {
+      signal?.throwIfAborted();
+    });
+  }
+}
+
+export async function containerPids(handle: Handle): Promise<number[]> {
+  if (handle.record === undefined || handle.destroyed) return [];
+  return handle.manager.pids();
+}

@@ -1,0 +1,178 @@
+/**
+ * Starts a container's first process: one native job does the state directory, the cgroups, the clone and the hand
+ * shake with init; here are the order, the hooks, and what is taken back when any of it fails. runc's process_linux.go.
+ */
+import type { CgroupManager, CgroupStart } from '../cgroups/manager.ts';
+import type { Config, ProcessConfig } from '../config/config.ts';
+import { ContainerError } from '../errors.ts';
+import type { Binding, FileOperation, SpawnJob } from '../native/binding.ts';
+import { encodePlan } from '../plan/encode.ts';
+import type { Process } from '../process.ts';
+import { fifoPath, lockPath, ociState, type RecordText, statePath } from '../state.ts';
+import { startError } from './failure.ts';
+import { requestedFault } from './faults.ts';
+import { runHooks } from './hooks.ts';
+import { ParentProcess, StartFailure, type SyncPoint } from './parent-process.ts';
+import { standardPlan } from './plans.ts';
+import { prepareStdio } from './stdio.ts';
+
+export interface InitRequest {
+  readonly binding: Binding;
+  readonly containerId: string;
+  readonly directory: string;
+  readonly config: Config;
+  readonly manager: CgroupManager;
+  readonly record: RecordText;
+  readonly process: Process;
+  readonly processConfig: ProcessConfig;
+  /** init waits on exec.fifo (create) or executes at once (run). */
+  readonly wait: boolean;
+  /** The state root is on a real disk: the state file is fsynced. */
+  readonly sync: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** O_PATH: init opens the fifo for real through /proc/self/fd when it waits. Same value on all architectures we support. */
+const openPath = 0o10000000;
+/** Who may open the fifo for writing is the container's root; reading (releasing) is ours alone. */
+const fifoMode = 0o622;
+/** mkdir, put (state.json), mkfifo when init waits; the cgroups come behind. */
+const operationsBefore = (request: InitRequest): FileOperation[] => {
+  const { directory, record, sync } = request;
+  const operations: FileOperation[] = [
+    // Atomic: of two processes that start the same ID one gets EEXIST. 0711: a user in the container must get to the fifo.
+    { op: 'mkdir', path: directory, mode: 0o711, existing: 'error' },
+    // The intent, before the first effect outside: whoever finds it after a crash knows which cgroups to remove.
+    { op: 'put', path: statePath(directory), data: record.intent, mode: 0o600, sync },
+  ];
+  if (request.wait)
+    operations.push({ op: 'mkfifo', path: fifoPath(directory), mode: fifoMode, uid: 0, gid: 0 });
+  return operations;
+};
+
+/** The files of a container that is gone or never came to be; its cgroups are removed before. */
+export const stateRemoval = (directory: string): FileOperation[] => [
+  { op: 'unlink', path: fifoPath(directory) },
+  { op: 'unlink', path: lockPath(directory) },
+  { op: 'unlink', path: statePath(directory) },
+  { op: 'unlink', path: `${statePath(directory)}.tmp` },
+  { op: 'rmdir', path: directory },
+];
+
+/**
+ * Resolves when init waits or the program executes. On failure everything is taken back first.
+ * @throws {LibcontainerError} see failure.ts; `signal.reason` when aborted
+ */
+export async function startInit(request: InitRequest): Promise<ParentProcess> {
+  const { signal, manager, config, wait } = request;
+  signal?.throwIfAborted();
+  const cgroup = await manager.prepareStart(config.resources);
+  const before = operationsBefore(request);
+  const cgroupOffset = before.length;
+  const job = initJob(request, cgroup, [...before, ...cgroup.operations]);
+  const stdio = prepareStdio(request.binding, request.process.options);
+  const explain = (failure: StartFailure): Promise<unknown> =>
+    startError(failure, {
+      containerId: request.containerId,
+      program: request.processConfig.args[0] ?? '',
+      cwd: request.processConfig.cwd,
+      stateDirectory: request.directory,
+      cgroup,
+      cgroupOffset,
+      oomKills: () => manager.oomKillCount(),
+    });
+  const parent = new ParentProcess({
+    binding: request.binding,
+    job,
+    stdio,
+    consoleSocket: request.process.options.consoleSocket,
+    onSync: point => answerSync(request, point),
+    explain,
+  });
+  const abort = (): void => parent.abort(signal?.reason);
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    await (wait ? parent.waiting() : parent.running());
+    return parent;
+  } catch (failure) {
+    if (!(failure instanceof StartFailure)) throw failure;
+    const error = await explain(failure);
+    // Refused before there was a child: the spawner has undone its own operations, and a state directory that is there
+    // belongs to another container.
+    const stage = failure.event?.stage;
+    if (stage !== 'prepare' && stage !== 'spawn') await takeBack(request, error);
+    throw error;
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+/** After init is reaped. If this fails too, the intent stays on disk and `destroy()` can be tried again. */
+export async function takeBack(
+  request: Pick<InitRequest, 'binding' | 'manager' | 'config' | 'directory' | 'containerId'>,
+  error: unknown,
+): Promise<void> {
+  const { manager, binding } = request;
+  try {
+    if (!request.config.namespaces.some(({ type, path }) => type === 'pid' && path === undefined))
+      await manager.killAll(sigkill);
+    await manager.destroy();
+    await binding.files(stateRemoval(request.directory), false);
+  } catch (second) {
+    throw new ContainerError('ERR_START', request.containerId, {
+      hint: 'what it left behind is still recorded: destroy the container with force',
+      cause: new AggregateError([error, second], 'the start failed, and so did taking it back'),
+    });
+  }
+}
+
+const sigkill = 9;
+
+function initJob(
+  request: InitRequest,
+  cgroup: CgroupStart,
+  before: readonly FileOperation[],
+): Omit<SpawnJob, 'stdio'> {
+  const { binding, config, processConfig, process, directory, wait, record } = request;
+  const preserved = process.options.preservedFds ?? [];
+  const plan = standardPlan({
+    binding,
+    containerId: request.containerId,
+    config,
+    process: processConfig,
+    manager: request.manager,
+    cgroup,
+    wait,
+    preservedFds: preserved.length,
+  });
+  const fault = requestedFault(globalThis.process.env);
+  return {
+    before,
+    plan: encodePlan(plan, fault),
+    cloneFlags: plan.cloneFlags,
+    ...(cgroup.cloneInto === undefined ? {} : { cgroup: cgroup.cloneInto }),
+    ...(plan.pidNamespacePath === undefined ? {} : { pidNamespace: plan.pidNamespacePath }),
+    preserved,
+    slots: wait ? [{ path: fifoPath(directory), flags: openPath }] : [],
+    stateFile: { path: statePath(directory), text: record.parts, mode: 0o600, sync: request.sync },
+    askReady: false,
+    // Only init's own startContainer hooks read it. config.md "State": they see `created`.
+    ...(config.hooks.startContainer.length > 0 ? { readyState: stateText(request, 'created', '@PID@') } : {}),
+    faults: fault !== undefined,
+  };
+}
+
+/** The pid as a number, or as the spawner's placeholder that becomes one. */
+function stateText(request: InitRequest, status: 'creating' | 'created', pid: number | '@PID@'): string {
+  const state = ociState({ id: request.containerId, config: request.config }, status, 0);
+  return JSON.stringify(state).replace('"pid":0', `"pid":${pid}`);
+}
+
+async function answerSync(request: InitRequest, point: SyncPoint): Promise<string> {
+  const { hooks, bundle } = request.config;
+  const state = stateText(request, 'creating', point.pid);
+  if (point.name === 'createRuntime')
+    for (const name of ['prestart', 'createRuntime'] as const)
+      await runHooks({ name, hooks: hooks[name], state, cwd: bundle, signal: request.signal });
+  return state;
+}

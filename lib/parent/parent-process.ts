@@ -1,0 +1,258 @@
+/**
+ * The parent side of one child: drives a job of the native spawner from its first event to the exit of the process,
+ * for a container's init and for processes that are executed in it. It knows frames, streams and the exit status, not
+ * containers.
+ */
+import type { Duplex, Readable, Writable } from 'node:stream';
+import type { Binding, JobEvent, SpawnHandle, SpawnJob } from '../native/binding.ts';
+import type { ExitStatus, StartedProcess } from '../process.ts';
+import { signalName } from '../signals.ts';
+import { handTerminal, openTerminal, type Terminal } from './console.ts';
+import type { PreparedStdio } from './stdio.ts';
+
+export type FailedEvent = Extract<JobEvent, { type: 'failed' }>;
+
+/** init's answer points, for the hooks that run in this process. */
+export interface SyncPoint {
+  readonly name: string;
+  readonly pid: number;
+}
+
+export interface ParentRequest {
+  readonly binding: Binding;
+  readonly job: Omit<SpawnJob, 'stdio'>;
+  readonly stdio: PreparedStdio;
+  /** Path of the socket that gets the ptmx; undefined: it becomes `terminal`. */
+  readonly consoleSocket?: string | undefined;
+  /** Runs the hooks of this point; resolves to the OCI state that init hands to its own hooks. */
+  readonly onSync: (point: SyncPoint) => Promise<string>;
+  /** The error that the caller is to see. */
+  readonly explain: (failure: StartFailure) => Promise<unknown>;
+}
+
+/** `failed` reached us, or something on this side of the pipe went wrong. */
+export class StartFailure extends Error {
+  readonly event: FailedEvent | undefined;
+  constructor(event: FailedEvent | undefined, cause?: unknown) {
+    super('start failed', { cause });
+    this.event = event;
+  }
+}
+
+interface Milestone {
+  readonly promise: Promise<void>;
+  readonly reach: () => void;
+  readonly fail: (error: unknown) => void;
+}
+
+function milestone(): Milestone {
+  let reach = (): void => undefined;
+  let fail: (error: unknown) => void = () => undefined;
+  const promise = new Promise<void>((resolve, reject) => {
+    reach = resolve;
+    fail = reject;
+  });
+  // Nobody may be waiting for this one; who is, gets the rejection all the same.
+  promise.catch(() => undefined);
+  return { promise, reach, fail };
+}
+
+export class ParentProcess implements StartedProcess {
+  pid = 0;
+  startTime = 0n;
+  durationsNs: readonly number[] = [];
+  exitStatus: ExitStatus | undefined;
+  readonly #request: ParentRequest;
+  readonly #handle: SpawnHandle;
+  readonly #waiting = milestone();
+  readonly #running = milestone();
+  readonly #exit: Promise<ExitStatus>;
+  #resolveExit: (status: ExitStatus) => void = () => undefined;
+  #failure: StartFailure | undefined;
+  #hadChild = false;
+  #terminal: Terminal | undefined;
+  #onExit: ((status: ExitStatus) => void) | undefined;
+
+  constructor(request: ParentRequest) {
+    this.#request = request;
+    this.#exit = new Promise(resolve => {
+      this.#resolveExit = resolve;
+    });
+    try {
+      this.#handle = request.binding.spawn({ ...request.job, stdio: request.stdio.fds }, event =>
+        this.#receive(event),
+      );
+    } catch (error) {
+      request.stdio.discard();
+      throw error;
+    }
+    // The child's ends are duplicated by now; ours must not keep a pipe open after the child is gone.
+    request.stdio.closeChildEnds();
+  }
+
+  get stdin(): Writable | undefined {
+    return this.#request.stdio.stdin;
+  }
+  get stdout(): Readable | undefined {
+    return this.#request.stdio.stdout;
+  }
+  get stderr(): Readable | undefined {
+    return this.#request.stdio.stderr;
+  }
+  get terminal(): Duplex | undefined {
+    return this.#terminal?.stream;
+  }
+  /** What ended the start, if it failed. */
+  get failure(): StartFailure | undefined {
+    return this.#failure;
+  }
+
+  /** Resolves when init stands at waitStart. Rejects with a StartFailure, after the child is reaped. */
+  waiting(): Promise<void> {
+    return this.#waiting.promise;
+  }
+  /** Resolves when the program executes. Rejects as `waiting()`. */
+  running(): Promise<void> {
+    return this.#running.promise;
+  }
+  /** `running()` for those who wait after the start itself: rejects with the error for the caller. */
+  async executed(): Promise<void> {
+    try {
+      await this.#running.promise;
+    } catch (failure) {
+      throw failure instanceof StartFailure ? await this.#request.explain(failure) : failure;
+    }
+  }
+  /** Called once, in the turn in which the exit is known. */
+  set onExit(listener: (status: ExitStatus) => void) {
+    this.#onExit = listener;
+    if (this.exitStatus !== undefined) listener(this.exitStatus);
+  }
+  /** The exit alone; `wait()` also waits for output that is being copied. */
+  exited(): Promise<ExitStatus> {
+    return this.#exit;
+  }
+  async wait(): Promise<ExitStatus> {
+    const status = await this.#exit;
+    await this.#request.stdio.drained();
+    return status;
+  }
+  signal(signal: number): boolean {
+    return this.exitStatus === undefined && this.#handle.kill(signal);
+  }
+  resize(columns: number, rows: number): void {
+    this.#terminal?.resize(columns, rows);
+  }
+  ref(): void {
+    if (this.exitStatus === undefined) this.#handle.ref();
+  }
+  unref(): void {
+    if (this.exitStatus === undefined) this.#handle.unref();
+  }
+  /** A duplicate of the pidfd (the caller's); -1 when it is gone. */
+  pidfd(): number {
+    return this.exitStatus === undefined ? this.#handle.pidfd() : -1;
+  }
+  /** Leaves waitStart via the pipe (two-phase exec). */
+  release(): void {
+    this.#handle.release();
+  }
+  /** SIGKILL, and the start (if it is still under way) rejects with this cause once the child is reaped. */
+  abort(cause?: unknown): void {
+    this.#failure ??= new StartFailure(undefined, cause);
+    this.#handle.abort();
+  }
+
+  #receive(event: JobEvent): void {
+    switch (event.type) {
+      case 'sync':
+        this.#born(event);
+        void this.#answer({ name: event.name, pid: event.pid });
+        return;
+      case 'ready':
+        this.#born(event);
+        return;
+      case 'waiting':
+        this.#born(event);
+        this.durationsNs = event.durationsNs;
+        this.#waiting.reach();
+        return;
+      case 'running':
+        this.#born(event);
+        this.durationsNs = event.durationsNs;
+        this.#waiting.reach();
+        this.#running.reach();
+        return;
+      case 'fd':
+        void this.#descriptor(event.name, event.fd);
+        return;
+      case 'failed':
+        this.#failed(event);
+        return;
+      case 'exit':
+        this.#ended(event);
+    }
+  }
+
+  #born(event: { readonly pid: number; readonly startTime: bigint }): void {
+    this.#hadChild = true;
+    this.pid = event.pid;
+    this.startTime = event.startTime;
+  }
+
+  async #answer(point: SyncPoint): Promise<void> {
+    try {
+      const state = await this.#request.onSync(point);
+      if (this.exitStatus === undefined) this.#handle.answer(state);
+    } catch (error) {
+      this.abort(error);
+    }
+  }
+
+  async #descriptor(name: string, fd: number): Promise<void> {
+    const { binding, consoleSocket } = this.#request;
+    if (name !== 'console') {
+      binding.close(fd);
+      this.abort(new Error(`init sent a descriptor that nobody asked for: ${name}`));
+      return;
+    }
+    if (consoleSocket === undefined) {
+      this.#terminal = openTerminal(binding, fd);
+      return;
+    }
+    try {
+      await handTerminal(binding, consoleSocket, fd);
+    } catch (error) {
+      this.abort(error);
+    }
+  }
+
+  #failed(event: FailedEvent): void {
+    this.#failure ??= new StartFailure(event);
+    // Without a child no exit follows: this is the end of the job.
+    if (!this.#hadChild && (event.stage === 'prepare' || event.stage === 'spawn')) this.#settleFailure();
+  }
+
+  #ended(event: Extract<JobEvent, { type: 'exit' }>): void {
+    const status: ExitStatus =
+      event.kind === 'exited'
+        ? { kind: 'exited', code: event.status }
+        : { kind: 'signaled', signal: signalName(event.status), coreDumped: event.coreDumped };
+    this.exitStatus = status;
+    this.#request.stdio.ended();
+    this.#settleFailure();
+    this.#resolveExit(status);
+    this.#onExit?.(status);
+  }
+
+  /** For milestones that were reached this changes nothing. */
+  #settleFailure(): void {
+    const failure = this.#failure ?? new StartFailure(undefined);
+    this.#waiting.fail(failure);
+    this.#running.fail(failure);
+    if (this.#failure !== undefined) {
+      this.#request.stdio.discard();
+      this.#terminal?.stream.destroy();
+    }
+  }
+}

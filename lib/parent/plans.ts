@@ -1,0 +1,120 @@
+/**
+ * Start plans of configurations: made once per Config object and process, since a daemon starts the same configuration
+ * again and again. What a plan depends on beside them is in the key.
+ */
+import { existsSync } from 'node:fs';
+import type { CgroupManager, CgroupStart } from '../cgroups/manager.ts';
+import type { Config, ProcessConfig, Seccomp } from '../config/config.ts';
+import type { Binding } from '../native/binding.ts';
+import type { SeccompProgram } from '../plan/process-steps.ts';
+import { planSetnsInit } from '../plan/setns-init.ts';
+import { planStandardInit } from '../plan/standard-init.ts';
+import type { StartPlan } from '../plan/steps.ts';
+
+export interface StandardPlanRequest {
+  readonly binding: Binding;
+  readonly containerId: string;
+  readonly config: Config;
+  readonly process: ProcessConfig;
+  readonly manager: CgroupManager;
+  readonly cgroup: CgroupStart;
+  /** init waits on the exec fifo in slot 0. */
+  readonly wait: boolean;
+  readonly preservedFds: number;
+}
+
+interface Entry {
+  readonly request: Omit<StandardPlanRequest, 'binding' | 'manager' | 'cgroup' | 'config'>;
+  readonly joinFiles: string;
+  readonly plan: StartPlan;
+}
+
+/** Per configuration the last plans; a container is seldom run in more ways than this. */
+const entriesPerConfig = 4;
+const plans = new WeakMap<Config, Entry[]>();
+
+/** Same fields, each the very same object: what comes from one `config.process` by spreading. */
+function sameProcess(a: ProcessConfig, b: ProcessConfig): boolean {
+  const left = a as unknown as { readonly [name: string]: unknown };
+  const right = b as unknown as { readonly [name: string]: unknown };
+  const names = Object.keys(left);
+  return names.length === Object.keys(right).length && names.every(name => left[name] === right[name]);
+}
+
+export function standardPlan(request: StandardPlanRequest): StartPlan {
+  const { config, process, containerId, wait, preservedFds, cgroup } = request;
+  const joinFiles = `${cgroup.cloneInto ?? ''}\n${cgroup.joinFiles.join('\n')}`;
+  const entries = plans.get(config) ?? [];
+  for (const { request: made, joinFiles: files, plan } of entries)
+    if (
+      made.containerId === containerId &&
+      made.wait === wait &&
+      made.preservedFds === preservedFds &&
+      files === joinFiles &&
+      sameProcess(made.process, process)
+    )
+      return plan;
+  const plan = planStandardInit(config, process, {
+    containerId,
+    cgroup,
+    cgroupMounts: { layout: request.manager.layout, rows: request.manager.mountRows },
+    lastCapability: lastCapability(request.binding),
+    hostHasKcore: hostHasKcore(),
+    preservedFds,
+    ...(wait ? { fifoSlot: 0 } : {}),
+    ...seccompOf(request.binding, config.seccomp),
+  });
+  entries.unshift({ request: { containerId, process, wait, preservedFds }, joinFiles, plan });
+  entries.length = Math.min(entries.length, entriesPerConfig);
+  plans.set(config, entries);
+  return plan;
+}
+
+export interface SetnsPlanRequest {
+  readonly binding: Binding;
+  readonly containerId: string;
+  readonly config: Config;
+  readonly process: ProcessConfig;
+  readonly cgroup: CgroupStart;
+  readonly waitForRelease: boolean;
+  readonly preservedFds: number;
+}
+
+export function setnsPlan(request: SetnsPlanRequest): StartPlan {
+  const { binding, containerId, config, process, cgroup, waitForRelease, preservedFds } = request;
+  return planSetnsInit(config, process, {
+    containerId,
+    cgroup,
+    lastCapability: lastCapability(binding),
+    pidfdSlot: 0,
+    preservedFds,
+    waitForRelease,
+    ...seccompOf(binding, config.seccomp),
+  });
+}
+
+let knownLastCapability: number | undefined;
+function lastCapability(binding: Binding): number {
+  knownLastCapability ??= binding.lastCapability();
+  return knownLastCapability;
+}
+
+let knownKcore: boolean | undefined;
+function hostHasKcore(): boolean {
+  knownKcore ??= existsSync('/proc/kcore');
+  return knownKcore;
+}
+
+const programs = new WeakMap<Seccomp, SeccompProgram>();
+function seccompOf(binding: Binding, section: Seccomp | undefined): { readonly seccomp?: SeccompProgram } {
+  if (section === undefined) return {};
+  let program = programs.get(section);
+  if (program === undefined) {
+    program = {
+      ...binding.seccompCompile(JSON.stringify(section)),
+      notify: section.listenerPath !== undefined,
+    };
+    programs.set(section, program);
+  }
+  return { seccomp: program };
+}

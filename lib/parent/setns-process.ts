@@ -1,0 +1,98 @@
+/**
+ * Executes a process in a running container: joins its cgroups and, by the pidfd of its init, its namespaces.
+ * runc's setnsProcess. Nothing is recorded on disk: the process dies with the container.
+ */
+import { closeSync } from 'node:fs';
+import type { CgroupManager } from '../cgroups/manager.ts';
+import type { Config, ProcessConfig } from '../config/config.ts';
+import type { Binding } from '../native/binding.ts';
+import { encodePlan } from '../plan/encode.ts';
+import type { Process } from '../process.ts';
+import { startError } from './failure.ts';
+import { requestedFault } from './faults.ts';
+import { ParentProcess, StartFailure } from './parent-process.ts';
+import { setnsPlan } from './plans.ts';
+import { prepareStdio } from './stdio.ts';
+
+export interface SetnsRequest {
+  readonly binding: Binding;
+  readonly containerId: string;
+  readonly directory: string;
+  readonly config: Config;
+  readonly manager: CgroupManager;
+  readonly process: Process;
+  readonly processConfig: ProcessConfig;
+  readonly initPid: number;
+  /** Of the container's init; this function closes it. */
+  readonly pidfd: number;
+  /** Two-phase exec: it waits before its program until `release()`. */
+  readonly waitForRelease: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Resolves when the program executes (or waits for its release). @throws as startInit */
+export async function startSetns(request: SetnsRequest): Promise<ParentProcess> {
+  try {
+    return await start(request);
+  } finally {
+    closeSync(request.pidfd);
+  }
+}
+
+async function start(request: SetnsRequest): Promise<ParentProcess> {
+  const { binding, manager, process, processConfig, config, signal, waitForRelease } = request;
+  signal?.throwIfAborted();
+  const cgroup = await manager.prepareExec(process.options.subCgroups ?? {}, { initPid: request.initPid });
+  const oomKills = await manager.oomKillCount();
+  const preserved = process.options.preservedFds ?? [];
+  const plan = setnsPlan({
+    binding,
+    containerId: request.containerId,
+    config,
+    process: processConfig,
+    cgroup,
+    waitForRelease,
+    preservedFds: preserved.length,
+  });
+  const fault = requestedFault(globalThis.process.env);
+  const explain = (failure: StartFailure): Promise<unknown> =>
+    startError(failure, {
+      containerId: request.containerId,
+      program: processConfig.args[0] ?? '',
+      cwd: processConfig.cwd,
+      stateDirectory: request.directory,
+      cgroup,
+      cgroupOffset: 0,
+      oomKills: async () => (await manager.oomKillCount()) - oomKills,
+    });
+  const parent = new ParentProcess({
+    binding,
+    job: {
+      before: cgroup.operations,
+      plan: encodePlan(plan, fault),
+      cloneFlags: plan.cloneFlags,
+      ...(cgroup.cloneInto === undefined ? {} : { cgroup: cgroup.cloneInto }),
+      // A pid namespace applies to children only, so the spawner enters it for the clone.
+      ...(config.namespaces.some(({ type }) => type === 'pid') ? { pidNamespace: request.pidfd } : {}),
+      preserved,
+      slots: [request.pidfd],
+      askReady: false,
+      faults: fault !== undefined,
+    },
+    stdio: prepareStdio(binding, process.options),
+    consoleSocket: process.options.consoleSocket,
+    onSync: async () => '',
+    explain,
+  });
+  const abort = (): void => parent.abort(signal?.reason);
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    await (waitForRelease ? parent.waiting() : parent.running());
+    return parent;
+  } catch (failure) {
+    if (!(failure instanceof StartFailure)) throw failure;
+    throw await explain(failure);
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
+}

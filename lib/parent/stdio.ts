@@ -1,0 +1,149 @@
+/** Descriptors 0, 1 and 2 of a process, from what the caller wants: pipes with Node streams, /dev/null, descriptors. */
+import { closeSync, constants, openSync } from 'node:fs';
+import { Socket } from 'node:net';
+import type { Readable, Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { LibcontainerError } from '../errors.ts';
+import type { Binding } from '../native/binding.ts';
+import type { ProcessOptions, StdioInput, StdioOutput } from '../process.ts';
+
+export interface PreparedStdio {
+  /** Descriptors for the child: borrowed by the spawn call. */
+  readonly fds: readonly [number, number, number];
+  readonly stdin: Writable | undefined;
+  readonly stdout: Readable | undefined;
+  readonly stderr: Readable | undefined;
+  /** After the spawn call. Idempotent. */
+  closeChildEnds(): void;
+  /** The process has ended: nobody reads its input any more. */
+  ended(): void;
+  /** When everything that is copied to a stream of the caller's has been written. */
+  drained(): Promise<void>;
+  /** Gives everything back: the start failed. */
+  discard(): void;
+}
+
+/** A stream that stands on a descriptor of its own (a file, a socket, a terminal) is passed as that, as child_process does. */
+function descriptorOf(stream: Readable | Writable): number | undefined {
+  const own = 'fd' in stream ? stream.fd : undefined;
+  return typeof own === 'number' && own >= 0 ? own : undefined;
+}
+
+class Builder implements PreparedStdio {
+  readonly fds: [number, number, number] = [-1, -1, -1];
+  stdin: Writable | undefined;
+  stdout: Readable | undefined;
+  stderr: Readable | undefined;
+  #childEnds: number[] = [];
+  readonly #sockets: Socket[] = [];
+  readonly #copies: Promise<void>[] = [];
+  #input: Socket | undefined;
+  #nullFd = -1;
+  readonly #binding: Binding;
+
+  constructor(binding: Binding) {
+    this.#binding = binding;
+  }
+
+  input(option: StdioInput): void {
+    const fd = this.#plain(option, 0);
+    if (fd !== undefined) {
+      this.fds[0] = fd;
+      return;
+    }
+    const [read, write] = this.#binding.pipe();
+    this.#childEnds.push(read);
+    this.fds[0] = read;
+    const socket = this.#socket(write, false);
+    this.#input = socket;
+    // A process that does not read its input closes the pipe: no error of ours.
+    socket.on('error', () => undefined);
+    if (typeof option === 'object') pipeline(option, socket).catch(() => undefined);
+    else this.stdin = socket;
+  }
+
+  output(which: 1 | 2, option: StdioOutput): void {
+    const fd = this.#plain(option, which);
+    if (fd !== undefined) {
+      this.fds[which] = fd;
+      return;
+    }
+    const [read, write] = this.#binding.pipe();
+    this.#childEnds.push(write);
+    this.fds[which] = write;
+    const socket = this.#socket(read, true);
+    if (typeof option === 'object') this.#copies.push(pipeline(socket, option, { end: false }));
+    else if (which === 1) this.stdout = socket;
+    else this.stderr = socket;
+  }
+
+  closeChildEnds(): void {
+    for (const fd of this.#childEnds) closeSync(fd);
+    this.#childEnds = [];
+  }
+
+  ended(): void {
+    this.#input?.destroy();
+  }
+
+  async drained(): Promise<void> {
+    if (this.#copies.length > 0) await Promise.all(this.#copies);
+  }
+
+  discard(): void {
+    this.closeChildEnds();
+    for (const socket of this.#sockets) socket.destroy();
+    for (const copy of this.#copies) copy.catch(() => undefined);
+  }
+
+  #plain(option: StdioInput | StdioOutput, which: number): number | undefined {
+    if (option === 'pipe') return undefined;
+    if (option === 'inherit') return which;
+    if (option === 'ignore') return this.#null();
+    if (typeof option === 'number') return option;
+    return descriptorOf(option);
+  }
+
+  #null(): number {
+    if (this.#nullFd < 0) {
+      this.#nullFd = openSync('/dev/null', constants.O_RDWR);
+      this.#childEnds.push(this.#nullFd);
+    }
+    return this.#nullFd;
+  }
+
+  #socket(fd: number, readable: boolean): Socket {
+    const socket = new Socket({ fd, readable, writable: !readable });
+    this.#sockets.push(socket);
+    return socket;
+  }
+}
+
+/** @throws {LibcontainerError} ERR_ARGUMENT */
+export function prepareStdio(binding: Binding, options: ProcessOptions): PreparedStdio {
+  const builder = new Builder(binding);
+  try {
+    // With a terminal init opens it itself; until then it must not hold a terminal of ours.
+    const terminal = options.terminal === true;
+    builder.input(terminal ? 'ignore' : check(options.stdin ?? 'ignore', 'stdin'));
+    builder.output(1, terminal ? 'ignore' : check(options.stdout ?? 'ignore', 'stdout'));
+    builder.output(2, terminal ? 'ignore' : check(options.stderr ?? 'ignore', 'stderr'));
+    return builder;
+  } catch (error) {
+    builder.discard();
+    throw error;
+  }
+}
+
+function check<T extends StdioInput | StdioOutput>(option: T, name: string): T {
+  const known =
+    option === 'pipe' ||
+    option === 'inherit' ||
+    option === 'ignore' ||
+    (typeof option === 'number' && Number.isInteger(option) && option >= 0) ||
+    (typeof option === 'object' && option !== null && 'pipe' in option);
+  if (known) return option;
+  throw new LibcontainerError('ERR_ARGUMENT', {
+    detail: `process.${name}: 'pipe', 'inherit', 'ignore', a descriptor or a stream`,
+  });
+}
