@@ -1,0 +1,369 @@
+/**
+ * The same bundle under runc and under nrunc, looked at from inside by /bin/probe: no difference that is not in the
+ * table below with its reason. runc here is Debian's 1.1.5; where it cannot run, the tests are skipped and say so.
+ */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  containerId,
+  makeBundle,
+  makeDirectory,
+  makeStateRoot,
+  rootfs,
+  type SpecDocument,
+} from '../harness/bundle.ts';
+import { slowness } from '../harness/deadline.ts';
+import { differences, type Facts, type Permitted, parseProbe } from '../harness/inside.ts';
+import { projectRoot } from '../harness/requirements.ts';
+import { type TestContext, test } from '../harness/test.ts';
+
+const permitted: readonly Permitted[] = [
+  {
+    fact: /^mounts \/sys\/fs\/cgroup$/,
+    theirs: /^\["\/ nodev,noexec,nosuid,relatime,rw/,
+    ours: /^\["\/ nodev,noexec,nosuid,relatime,ro/,
+    why: 'the tmpfs of a read-only cgroup mount is read-only as a whole, not only the hierarchies in it',
+  },
+];
+
+type Runtime = 'runc' | 'nrunc';
+const commands: { readonly [name in Runtime]: readonly string[] } = {
+  runc: ['runc'],
+  nrunc: [process.execPath, join(projectRoot, 'dist/nrunc.cjs')],
+};
+
+interface Outcome {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function command(runtime: Runtime, args: readonly string[]): Outcome {
+  const [file = '', ...first] = commands[runtime];
+  const { status, stdout, stderr, error } = spawnSync(file, [...first, ...args], {
+    encoding: 'utf8',
+    timeout: 60_000 * slowness,
+    // 3 and 4 for --preserve-fds; runtimes must keep everything else to themselves, so 5 is a trap.
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
+  });
+  if (error !== undefined) throw error;
+  return { status, stdout, stderr };
+}
+
+/** In a terminal of its own (script(1)), since a foreground terminal needs one. */
+function inTerminal(runtime: Runtime, args: readonly string[]): Outcome {
+  const line = [...commands[runtime], ...args].map(word => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+  const { status, stdout, stderr, error } = spawnSync('script', ['-qefc', line, '/dev/null'], {
+    encoding: 'utf8',
+    timeout: 60_000 * slowness,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  if (error !== undefined) throw error;
+  return { status, stdout, stderr };
+}
+
+interface Run {
+  readonly bundle: string;
+  readonly id: string;
+  readonly root: string;
+  readonly flags?: readonly string[];
+  readonly terminal?: boolean;
+}
+
+function run(runtime: Runtime, { bundle, id, root, flags = [], terminal = false }: Run): Outcome {
+  const args = ['--root', root, 'run', '--bundle', bundle, ...flags, id];
+  const outcome = terminal ? inTerminal(runtime, args) : command(runtime, args);
+  if (outcome.status !== 0) {
+    const forced = command(runtime, ['--root', root, 'delete', '--force', id]);
+    assert.equal(outcome.status, 0, `${runtime}: ${outcome.stdout}${outcome.stderr}${forced.stderr}`);
+  }
+  return outcome;
+}
+
+let refusal: string | undefined | null = null;
+/** Why runc cannot run a container here, or undefined. Asked once. */
+function runcRefusal(t: TestContext): string | undefined {
+  if (refusal === null) {
+    const root = makeStateRoot(t);
+    const id = containerId('can');
+    const outcome = command('runc', ['--root', root, 'run', '--bundle', makeBundle(t), id]);
+    refusal = outcome.status === 0 ? undefined : outcome.stderr.trim().split('\n').at(-1);
+    if (refusal !== undefined) command('runc', ['--root', root, 'delete', '--force', id]);
+  }
+  return refusal;
+}
+
+const probe = ['/bin/probe', 'json'];
+/** Also the files in which limits show, whatever the layout. */
+const withCgroupFiles = [
+  '/bin/sh',
+  '-c',
+  `find /sys/fs/cgroup -type f | grep -E '/(memory.limit_in_bytes|memory.soft_limit_in_bytes|memory.memsw.limit_in_bytes|memory.swappiness|cpu.shares|cpu.cfs_quota_us|cpu.cfs_period_us|cpuset.cpus|cpuset.mems|pids.max|devices.list|memory.max|memory.low|memory.swap.max|cpu.max|cpu.weight)$' | sort |
+while read -r file; do echo "$file $(cat "$file" | tr '\\n' ';')"; done
+exec /bin/probe json`,
+];
+
+function compare(
+  t: TestContext,
+  both: Omit<Run, 'root' | 'id'>,
+  rows = permitted,
+): { theirs: Facts; ours: Facts } {
+  const id = containerId('diff');
+  const theirs = parseProbe(run('runc', { ...both, id, root: makeStateRoot(t) }).stdout);
+  const ours = parseProbe(run('nrunc', { ...both, id, root: makeStateRoot(t) }).stdout);
+  assert.ok(theirs.size > 50, 'the probe saw next to nothing');
+  if (JSON.parse(readFileSync(join(both.bundle, 'config.json'), 'utf8')).process.args.length > 2)
+    assert.ok(
+      [...theirs.keys()].filter(fact => fact.startsWith('cgroupFile ')).length > 5,
+      'no cgroup files were read',
+    );
+  assert.deepEqual(differences(theirs, ours, rows), []);
+  return { theirs, ours };
+}
+
+/** `runtime spec` in a new bundle; only the rootfs and the command are ours. */
+function specBundle(t: TestContext, runtime: Runtime, terminal: boolean): string {
+  const bundle = makeDirectory(t);
+  const made = command(runtime, ['spec', '--bundle', bundle]);
+  assert.equal(made.status, 0, made.stderr);
+  const file = join(bundle, 'config.json');
+  const spec = JSON.parse(readFileSync(file, 'utf8'));
+  spec.root.path = rootfs;
+  spec.process.terminal = terminal;
+  spec.process.args = withCgroupFiles;
+  writeFileSync(file, JSON.stringify(spec));
+  return bundle;
+}
+
+interface Case {
+  readonly name: string;
+  readonly patch: (spec: SpecDocument, directory: string) => void;
+  readonly flags?: readonly string[];
+  readonly permitted?: readonly Permitted[];
+}
+
+function differential(name: string, work: (t: TestContext) => void): void {
+  test(`differential: ${name}`, { requires: ['root', 'runc', 'probe'], timeoutMs: 60_000 }, t => {
+    const reason = runcRefusal(t);
+    if (reason === undefined) work(t);
+    else t.skip(`runc cannot run a container here: ${reason}`);
+  });
+}
+
+for (const source of ['runc', 'nrunc'] as const) {
+  for (const terminal of [false, true]) {
+    differential(`${source} spec, terminal ${terminal ? 'on' : 'off'}`, t => {
+      compare(t, { bundle: specBundle(t, source, terminal), terminal });
+    });
+  }
+}
+
+const capabilities = (names: readonly string[], inheritable: readonly string[] = []) => ({
+  bounding: names,
+  effective: names,
+  permitted: names,
+  inheritable,
+  ambient: inheritable,
+});
+
+const cases: readonly Case[] = [
+  {
+    name: 'writable root, user, groups, umask, limits, capabilities, oom_score_adj, environment',
+    patch: spec => {
+      spec.root.readonly = false;
+      Object.assign(spec.process, {
+        args: probe,
+        user: { uid: 1000, gid: 1000, additionalGids: [29, 50], umask: 0o27 },
+        cwd: '/home/app',
+        noNewPrivileges: false,
+        oomScoreAdj: 321,
+        env: ['PATH=/bin', 'A=1', 'B=2', 'A=3'],
+        capabilities: capabilities(['CAP_CHOWN', 'CAP_KILL', 'CAP_SYS_ADMIN'], ['CAP_KILL']),
+        rlimits: [
+          { type: 'RLIMIT_NOFILE', soft: 100, hard: 200 },
+          { type: 'RLIMIT_CORE', soft: 0, hard: 0 },
+          { type: 'RLIMIT_STACK', soft: 1048576, hard: 2097152 },
+        ],
+      });
+    },
+  },
+  {
+    name: 'no capabilities section, empty HOME, host ipc, uts and network',
+    patch: spec => {
+      Object.assign(spec.process, { args: probe, env: ['PATH=/bin', 'HOME=', 'X='] });
+      delete spec.process.capabilities;
+      delete spec.hostname;
+      spec.linux.namespaces = [{ type: 'pid' }, { type: 'mount' }];
+      spec.mounts = spec.mounts.filter(({ type }) => type !== 'sysfs' && type !== 'cgroup');
+      spec.linux.readonlyPaths = [];
+      spec.linux.maskedPaths = ['/etc/passwd', '/nowhere', '/home'];
+    },
+  },
+  {
+    name: 'mounts with many options',
+    patch: (spec, directory) => {
+      mkdirSync(join(directory, 'source/inner'), { recursive: true });
+      writeFileSync(join(directory, 'file'), 'x');
+      const source = join(directory, 'source');
+      spec.process.args = probe;
+      spec.mounts.push(
+        { destination: '/mnt', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'size=1m', 'mode=700'] },
+        { destination: '/mnt/bound', type: 'bind', source, options: ['rbind', 'ro', 'nosuid', 'noexec'] },
+        {
+          destination: '/mnt/private',
+          source,
+          type: 'none',
+          options: ['bind', 'rprivate', 'nodev', 'noatime'],
+        },
+        { destination: '/mnt/shared', type: 'bind', source, options: ['bind', 'shared'] },
+        { destination: '/mnt/slave', type: 'bind', source, options: ['rbind', 'rslave', 'ro', 'rw'] },
+        { destination: '/mnt/unbindable', type: 'bind', source, options: ['bind', 'unbindable'] },
+        {
+          destination: '/mnt/deep/er',
+          type: 'tmpfs',
+          source: 'other',
+          options: ['ro', 'strictatime', 'nodiratime'],
+        },
+        {
+          destination: '/mnt/a-file',
+          type: 'bind',
+          source: join(directory, 'file'),
+          options: ['bind', 'ro'],
+        },
+        {
+          destination: '/mnt/clear',
+          type: 'tmpfs',
+          source: 'tmpfs',
+          options: ['ro', 'noexec', 'rw', 'exec', 'sync'],
+        },
+        { destination: '/var/tmp/../tmp', type: 'tmpfs', source: 'tmpfs', options: ['noatime'] },
+      );
+    },
+  },
+  {
+    name: 'devices, sysctl, cgroup limits',
+    patch: spec => {
+      spec.process.args = withCgroupFiles;
+      spec.linux.sysctl = { 'net.ipv4.ip_forward': '1', 'kernel.shmmax': '67108864' };
+      spec.linux.devices = [
+        { path: '/dev/fuse', type: 'c', major: 10, minor: 229, fileMode: 0o640, uid: 1000, gid: 29 },
+        { path: '/dev/deep/disk', type: 'b', major: 8, minor: 0 },
+        { path: '/dev/pipe', type: 'p', fileMode: 0o600 },
+      ];
+      spec.linux.resources = {
+        devices: [
+          { allow: false, access: 'rwm' },
+          { allow: true, type: 'c', major: 10, minor: 229, access: 'rw' },
+          { allow: true, type: 'b', major: 8, access: 'r' },
+        ],
+        memory: { limit: 67108864, reservation: 33554432 },
+        cpu: { shares: 512, quota: 50000, period: 100000, cpus: '0', mems: '0' },
+        pids: { limit: 77 },
+      };
+    },
+  },
+  {
+    name: 'host cgroup namespace',
+    patch: spec => {
+      spec.process.args = withCgroupFiles;
+      spec.linux.namespaces = spec.linux.namespaces.filter(({ type }) => type !== 'cgroup');
+    },
+  },
+  {
+    name: 'joined namespaces, shared rootfs propagation, no new keyring',
+    flags: ['--no-new-keyring'],
+    patch: spec => {
+      spec.process.args = probe;
+      spec.linux.rootfsPropagation = 'shared';
+      const own = spec.linux.namespaces.filter(({ type }) => !['network', 'ipc', 'uts'].includes(type));
+      spec.linux.namespaces = [
+        ...own,
+        { type: 'network', path: '/proc/self/ns/net' },
+        { type: 'ipc', path: '/proc/self/ns/ipc' },
+      ];
+      delete spec.hostname;
+      // sysfs belongs to the network namespace's owner: it stays mountable, but shows the host's devices.
+      spec.mounts = spec.mounts.filter(({ type }) => type !== 'cgroup');
+    },
+  },
+  {
+    name: '--no-pivot, preserved descriptors',
+    flags: ['--no-pivot', '--preserve-fds', '2'],
+    patch: spec => {
+      spec.process.args = probe;
+    },
+  },
+  {
+    name: '/dev of the host, bound',
+    patch: spec => {
+      spec.process.args = probe;
+      spec.mounts = [
+        ...spec.mounts.filter(({ destination }) => !destination.startsWith('/dev')),
+        { destination: '/dev', type: 'bind', source: '/dev', options: ['rbind', 'rslave', 'ro'] },
+      ];
+    },
+  },
+];
+
+for (const { name, patch, flags = [], permitted: more = [] } of cases) {
+  differential(name, t => {
+    const directory = makeDirectory(t);
+    const bundle = makeBundle(t, {
+      patch: spec => {
+        patch(spec, directory);
+        return undefined;
+      },
+    });
+    compare(t, { bundle, flags }, [...permitted, ...more]);
+  });
+}
+
+/** Writes a line that says where and as what it runs; the state on stdin tells the status. */
+const hookScript = `state=$(cat)
+status=$(echo "$state" | sed -n 's/.*"status": *"\\([a-z]*\\)".*/\\1/p')
+id=$(echo "$state" | sed -n 's/.*"id": *"\\([^"]*\\)".*/\\1/p')
+bundle=$(echo "$state" | sed -n 's/.*"bundle": *"\\([^"]*\\)".*/\\1/p')
+for ns in mnt pid uts net; do
+  echo "$4" | grep -q "$(readlink /proc/self/ns/$ns)" && places="$places $ns:host" || places="$places $ns:own"
+done
+echo "$1 id=$id status=$status bundle=$bundle cwd=$(pwd) args=$#$3 FOO=$FOO FROM_CONFIG=$FROM_CONFIG HOME=$HOME$places" >> "$2/log"`;
+
+differential('hooks: order, place, environment, state', t => {
+  const directory = makeDirectory(t);
+  const names = ['prestart', 'createRuntime', 'createContainer', 'startContainer', 'poststart', 'poststop'];
+  const hostNamespaces = ['mnt', 'pid', 'uts', 'net']
+    .map(ns => readlinkSync(`/proc/self/ns/${ns}`))
+    .join(' ');
+  const bundle = makeBundle(t, {
+    process: { env: ['PATH=/bin', 'FROM_CONFIG=yes'], cwd: '/tmp' },
+    patch: spec => {
+      spec.mounts.push({ destination: '/mnt', type: 'bind', source: directory, options: ['bind'] });
+      spec.hooks = Object.fromEntries(
+        names.map(name => {
+          const where = name === 'startContainer' ? '/mnt' : directory;
+          const args = ['sh', '-c', hookScript, 'sh', name, where, '', hostNamespaces];
+          const first = { path: '/bin/sh', args, env: ['PATH=/bin:/usr/bin', 'FOO=bar'], timeout: 20 };
+          // Without env: none at all, but the container's for startContainer.
+          return [name, [first, { path: '/bin/sh', args }]];
+        }),
+      );
+      return undefined;
+    },
+  });
+  const logs = (['runc', 'nrunc'] as const).map(runtime => {
+    writeFileSync(join(directory, 'log'), '');
+    run(runtime, { bundle, id: 'hooks', root: makeStateRoot(t) });
+    return readFileSync(join(directory, 'log'), 'utf8').trim().split('\n');
+  });
+  const [theirs = [], ours = []] = logs;
+  assert.equal(theirs.length, 12);
+  // runc before 1.2 runs poststart when the container is created; the specification has it after the start of the program.
+  const inOrder = (log: string[]) => names.flatMap(name => log.filter(line => line.startsWith(`${name} `)));
+  assert.deepEqual(inOrder(ours), inOrder(theirs));
+  assert.deepEqual(
+    ours.map(line => line.split(' ')[0]),
+    names.flatMap(name => [name, name]),
+  );
+});
