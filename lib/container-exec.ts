@@ -95,7 +95,8 @@ export async function endInit(handle: Handle): Promise<void> {
   if (live.pid === 0) return;
   const pidfd = handle.pidfd(live);
   if (pidfd >= 0) handle.binding.pidfdSendSignal(pidfd, 9);
-  await handle.manager.killAll(9);
+  // Also thaws: on cgroup v1 a frozen process does not die.
+  if (!handle.hasPrivatePids || live.status === 'paused') await handle.manager.killAll(9);
   if (handle.init === undefined) await handle.gone(pidfd);
   else {
     if (pidfd >= 0) closeSync(pidfd);

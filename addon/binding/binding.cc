@@ -12,6 +12,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   binding::export_process(env, exports);
   binding::export_descriptors(env, exports);
   binding::export_watch(env, exports);
+  binding::export_datagram(env, exports);
   binding::export_seccomp(env, exports);
   return exports;
 }

@@ -11,6 +11,7 @@ void export_spawn(Napi::Env env, Napi::Object& exports);
 void export_process(Napi::Env env, Napi::Object& exports);
 void export_descriptors(Napi::Env env, Napi::Object& exports);
 void export_watch(Napi::Env env, Napi::Object& exports);
+void export_datagram(Napi::Env env, Napi::Object& exports);
 void export_seccomp(Napi::Env env, Napi::Object& exports);
 
 template <Napi::Value (*function)(const Napi::CallbackInfo&)>

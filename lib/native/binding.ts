@@ -171,6 +171,12 @@ export interface Binding {
   ptyResize(fd: number, columns: number, rows: number): void;
   /** Sends data and the fd over the UNIX stream socket at this path (the --console-socket protocol). */
   sendFd(socketPath: string, data: string, fd: number): Promise<void>;
+  /** A bound UNIX datagram socket, non-blocking, for `watch` and read(2); `mode` of the socket file. */
+  datagramListen(path: string, mode: number): number;
+  /** One datagram to a UNIX socket (a path or `@abstract`). Throws EAGAIN when its queue is full. */
+  datagramSend(path: string, data: string): void;
+  /** O_NONBLOCK for a descriptor that somebody else opened: a ptmx from init. */
+  setNonBlocking(fd: number): void;
   /** The start time of a process (clock ticks); null when it is gone or a zombie. */
   startTime(pid: number): bigint | null;
   /** Linux kernel capabilities and limits that a plan needs: last capability number. */
