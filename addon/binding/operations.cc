@@ -83,8 +83,11 @@ sys::Status Operations::run_one(const FileOperation& operation) {
         return sys::failure("mkdir", with_mode(path, operation.mode), path);
       }
       done_.push_back({true, path});
-      // cgroupfs ignores the mode, and the umask of the host process must not change ours elsewhere.
-      if ((operation.mode & 022) != 0 && ::chmod(path.c_str(), operation.mode) != 0)
+      // The umask of the host process must not decide. Looked at first: a chmod in cgroupfs costs the kernel
+      // memory for good.
+      struct stat made {};
+      if (::stat(path.c_str(), &made) != 0) return sys::failure("stat", sys::quoted(path), path);
+      if ((made.st_mode & 07777) != operation.mode && ::chmod(path.c_str(), operation.mode) != 0)
         return sys::failure("chmod", with_mode(path, operation.mode), path);
       return {};
     }

@@ -247,13 +247,7 @@ void Spawner::run_job(const std::shared_ptr<Job>& job) {
     fail(*job, Stage::spawn, -1, "clone", std::move(*failed), {}, true);
     return;
   }
-  // Descriptors of the child are its own now; ours would keep pipes and terminals open.
-  job->request.stdio = {};
-  job->request.preserved.clear();
-  job->request.slots.clear();
-  job->request.pid_namespace.reset();
-  job->request.plan = {};
-  job->request.before = {};
+  release_request(*job);
   if (auto failed = watch(*job)) {
     (void)sys::pidfd_send_signal(job->pidfd.get(), SIGKILL);
     siginfo_t info{};
@@ -267,6 +261,18 @@ void Spawner::run_job(const std::shared_ptr<Job>& job) {
   }
   const std::lock_guard<std::mutex> lock(job->mutex);
   if (job->aborted) (void)sys::pidfd_send_signal(job->pidfd.get(), SIGKILL);
+}
+
+// JavaScript may keep the handle for long; the descriptors must go now: ours would keep pipes and terminals
+// open.
+void Spawner::release_request(Job& job) {
+  JobRequest& request = job.request;
+  request.stdio = {};
+  request.preserved.clear();
+  request.slots.clear();
+  request.pid_namespace.reset();
+  request.plan = {};
+  request.before = {};
 }
 
 sys::Status Spawner::watch(Job& job) {
@@ -355,7 +361,7 @@ void Spawner::on_ready(Job& job) {
     const std::string content =
         file.text[0] + std::to_string(job.pid) + file.text[1] + std::to_string(job.start_time) + file.text[2];
     if (auto failed = sys::put_file(file.path, content, file.mode, file.sync)) {
-      fail(job, Stage::prepare, -1, "stateFile", std::move(*failed));
+      fail(job, Stage::init, -1, "stateFile", std::move(*failed));
       (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
       drop_pipe(job);
       return;
@@ -447,6 +453,7 @@ void Spawner::fail(Job& job, Stage stage, int64_t index, std::string step, sys::
   if (!job.failed) emit(std::move(event));
   job.failed = true;
   if (!last) return;
+  release_request(job);
   job.over = true;
   ended_.push_back(shared(job));
   jobs_.erase(&job);

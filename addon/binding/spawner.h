@@ -42,6 +42,7 @@ class Spawner : public std::enable_shared_from_this<Spawner> {
   void loop();
   void run_inbox();
   void run_job(const std::shared_ptr<Job>& job);
+  static void release_request(Job& job);
   sys::Status watch(Job& job);
   void read_pipe(Job& job);
   void on_frame(Job& job, const Frame& frame, sys::Fd fd);

@@ -100,7 +100,11 @@ export type JobEvent =
     }
   /** init sent a descriptor (`console`: the ptmx). The receiver owns it. */
   | { readonly type: 'fd'; readonly name: string; readonly fd: number }
-  /** The start failed in init (stage 'init'), in a file operation ('prepare'), in clone or execveat ('spawn'), or init died silently ('died'). */
+  /**
+   * The start failed in init (stage 'init'; also a state file that cannot be written: step 'stateFile', index -1), in a file
+   * operation ('prepare'), in clone or execveat ('spawn'), or init died silently ('died'). After 'prepare' and 'spawn' no exit
+   * follows, since there was no child.
+   */
   | {
       readonly type: 'failed';
       readonly stage: 'prepare' | 'spawn' | 'init' | 'died';
