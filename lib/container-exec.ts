@@ -6,7 +6,7 @@ import { ContainerError } from './errors.ts';
 import { assertAllowed } from './lifecycle.ts';
 import { runHooks } from './parent/hooks.ts';
 import { startInit, takeBack } from './parent/init-process.ts';
-import { containerNotify } from './parent/notify-socket.ts';
+import { forwardNotify, withNotify } from './parent/notify-socket.ts';
 import type { ParentProcess } from './parent/parent-process.ts';
 import { startSetns } from './parent/setns-process.ts';
 import { type Process, resolveProcess } from './process.ts';
@@ -52,7 +52,7 @@ async function spawnFirst(
 ): Promise<ParentProcess> {
   const record = handle.newRecord();
   const processConfig = resolveProcess(process.options, handle.config.process);
-  const notify = containerNotify(handle.notifySocket, handle.config, processConfig);
+  const notify = withNotify(handle.notifySocket, handle.directory, handle.config, processConfig);
   const parent = await startInit({
     binding: handle.binding,
     containerId: handle.id,
@@ -63,6 +63,8 @@ async function spawnFirst(
     process,
     processConfig: notify.processConfig,
     wait,
+    notify: handle.notifySocket !== undefined,
+    onReady: pid => listenNotify(handle, pid),
     sync: handle.root.sync(),
     signal,
   });
@@ -73,6 +75,23 @@ async function spawnFirst(
     init_process_start: Number(parent.startTime),
   };
   return parent;
+}
+
+/** Before the program can say anything. */
+function listenNotify(handle: Handle, pid: number): void {
+  const { notifySocket } = handle;
+  if (notifySocket === undefined) return;
+  handle.notify = forwardNotify(handle.binding, handle.directory, notifySocket, () => pid);
+  handle.closers.add(handle.notify.close);
+}
+
+export async function notified(handle: Handle): Promise<void> {
+  const { notify } = handle;
+  if (notify === undefined) return;
+  const live = await handle.live();
+  if (live.status === 'stopped') return;
+  const ended = handle.init === undefined ? handle.gone(handle.pidfd(live)) : handle.init.exited();
+  await Promise.race([notify.ready, ended]);
 }
 
 /** The program runs: `started`, and the poststart hooks, whose failure ends the container. */
@@ -114,7 +133,9 @@ function watchExit(handle: Handle, process: Process, parent: ParentProcess, init
       // destroy() waits for it: the count goes with the cgroup.
       handle.reporting = Promise.all([handle.reporting, report()]).then(() => undefined);
     }
-    if (init) handle.emitter.emit('stopped');
+    if (!init) return;
+    handle.notify?.close();
+    handle.emitter.emit('stopped');
   };
 }
 
@@ -123,6 +144,7 @@ export async function release(handle: Handle, { signal }: ExecutionOptions): Pro
   await handle.locked(async () => {
     const live = await handle.require('exec');
     const pidfd = handle.pidfd(live);
+    listenNotify(handle, live.pid);
     try {
       await readFifo(handle, pidfd, signal);
     } finally {

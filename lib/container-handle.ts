@@ -11,6 +11,7 @@ import type { ContainerEvents } from './container.ts';
 import { ContainerError } from './errors.ts';
 import { assertAllowed, type Operation, type Status } from './lifecycle.ts';
 import type { Binding } from './native/binding.ts';
+import type { NotifyForwarder } from './parent/notify-socket.ts';
 import type { ParentProcess } from './parent/parent-process.ts';
 import { fifoPath, lockPath, readRecord, type StateRecord } from './state.ts';
 
@@ -49,6 +50,8 @@ export class Handle {
   record: StateRecord | undefined;
   /** The container's init, when this object started it. */
   init: ParentProcess | undefined;
+  /** While its NOTIFY_SOCKET is forwarded. */
+  notify: NotifyForwarder | undefined;
   destroyed = false;
   /** A start by this object is under way. */
   starting = false;

@@ -4,6 +4,7 @@ import type { Config, Resources } from './config/config.ts';
 import { destroyContainer } from './container-destroy.ts';
 import {
   isFirst,
+  notified,
   prepareFurther,
   release,
   removeAfterFailedRun,
@@ -163,6 +164,14 @@ export class Container {
    */
   async exec(options: ExecutionOptions = {}): Promise<void> {
     await release(this.#handle, options);
+  }
+
+  /**
+   * Resolves when the program has said READY=1 on its NOTIFY_SOCKET and the host's socket has been told, or when the
+   * container has stopped. At once without `notifySocket`.
+   */
+  async ready(): Promise<void> {
+    await notified(this.#handle);
   }
 
   /** First half of a two-phase exec into a running container: attach to its streams, then `release()`. @throws as `start()` */

@@ -23,6 +23,11 @@ export interface CreateOptions {
   readonly notifySocket?: string;
 }
 
+export interface LoadOptions {
+  /** As in CreateOptions, for who executes a created container: the host's socket is not recorded. */
+  readonly notifySocket?: string;
+}
+
 /** A row of `list()`. A broken entry has `status: 'corrupt'` and the error. */
 export interface ContainerSummary {
   readonly id: string;
@@ -94,9 +99,9 @@ export class LinuxFactory {
    * A container that this or another process made.
    * @throws {ContainerError} `ERR_ID_INVALID`, `ERR_CONTAINER_NOT_EXIST`, `ERR_STATE_CORRUPT`
    */
-  async load(id: string): Promise<Container> {
+  async load(id: string, options: LoadOptions = {}): Promise<Container> {
     checkId(id);
-    return new Container(this.#handle(id));
+    return new Container(this.#handle(id, options));
   }
 
   /** All containers of the root, by ID. A broken entry is a row of its own; it never hides the others. */
@@ -119,11 +124,14 @@ export class LinuxFactory {
     return rows;
   }
 
-  #handle(id: string): Handle {
+  #handle(id: string, options: LoadOptions = {}): Handle {
     const directory = join(this.root, id);
     const record = readRecord(id, directory);
     const manager = loadCgroups(this.#root.binding, record.cgroup_paths);
-    return new Handle(this.#root, id, directory, record.config, manager, { record });
+    return new Handle(this.#root, id, directory, record.config, manager, {
+      record,
+      notifySocket: options.notifySocket,
+    });
   }
 
   #ids(): string[] {

@@ -25,7 +25,13 @@ export {
   type Reason,
   SyscallError,
 } from './errors.ts';
-export { type ContainerSummary, type CreateOptions, type FactoryOptions, LinuxFactory } from './factory.ts';
+export {
+  type ContainerSummary,
+  type CreateOptions,
+  type FactoryOptions,
+  LinuxFactory,
+  type LoadOptions,
+} from './factory.ts';
 export type { Status } from './lifecycle.ts';
 export type { StartPlan, Step } from './plan/steps.ts';
 export { type ExitStatus, Process, type ProcessOptions } from './process.ts';

@@ -20,7 +20,7 @@ const codeOf = (error: unknown): unknown =>
   error instanceof Error && 'code' in error ? error.code : undefined;
 
 /**
- * A Duplex over a non-blocking ptmx. libuv's own TTY handle writes to a ptmx in blocking mode, so that a program that
+ * A Duplex over a ptmx. libuv's own TTY handle writes to a ptmx in blocking mode, so that a program that
  * does not read would stop Node; this one waits for epoll instead.
  */
 class TerminalStream extends Duplex {
@@ -132,8 +132,10 @@ class TerminalStream extends Duplex {
   }
 }
 
-/** Takes over the (non-blocking) ptmx. */
+/** Takes over the ptmx. */
 export function openTerminal(binding: Binding, fd: number): Terminal {
+  // The open file description is shared with nobody: init has closed its end.
+  binding.setNonBlocking(fd);
   const stream = new TerminalStream(binding, fd);
   return {
     stream,

@@ -12,6 +12,7 @@ import { fifoPath, lockPath, ociState, type RecordText, statePath } from '../sta
 import { startError } from './failure.ts';
 import { requestedFault } from './faults.ts';
 import { runHooks } from './hooks.ts';
+import { notifyDirectory, notifyPath } from './notify-socket.ts';
 import { ParentProcess, StartFailure, type SyncPoint } from './parent-process.ts';
 import { standardPlan } from './plans.ts';
 import { prepareStdio } from './stdio.ts';
@@ -27,6 +28,10 @@ export interface InitRequest {
   readonly processConfig: ProcessConfig;
   /** init waits on exec.fifo (create) or executes at once (run). */
   readonly wait: boolean;
+  /** The container has a NOTIFY_SOCKET, whose directory is made with the rest. */
+  readonly notify: boolean;
+  /** Called before the program can run, when `notify` is set and init does not wait. */
+  readonly onReady?: ((pid: number) => void) | undefined;
   /** The state root is on a real disk: the state file is fsynced. */
   readonly sync: boolean;
   readonly signal: AbortSignal | undefined;
@@ -47,12 +52,16 @@ const operationsBefore = (request: InitRequest): FileOperation[] => {
   ];
   if (request.wait)
     operations.push({ op: 'mkfifo', path: fifoPath(directory), mode: fifoMode, uid: 0, gid: 0 });
+  if (request.notify)
+    operations.push({ op: 'mkdir', path: notifyDirectory(directory), mode: 0o755, existing: 'error' });
   return operations;
 };
 
 /** The files of a container that is gone or never came to be; its cgroups are removed before. */
 export const stateRemoval = (directory: string): FileOperation[] => [
   { op: 'unlink', path: fifoPath(directory) },
+  { op: 'unlink', path: notifyPath(directory) },
+  { op: 'rmdir', path: notifyDirectory(directory) },
   { op: 'unlink', path: lockPath(directory) },
   { op: 'unlink', path: statePath(directory) },
   { op: 'unlink', path: `${statePath(directory)}.tmp` },
@@ -87,6 +96,12 @@ export async function startInit(request: InitRequest): Promise<ParentProcess> {
     stdio,
     consoleSocket: request.process.options.consoleSocket,
     onSync: point => answerSync(request, point),
+    onReady: asks(request)
+      ? async pid => {
+          request.onReady?.(pid);
+          return stateText(request, 'created', pid);
+        }
+      : undefined,
     explain,
   });
   const abort = (): void => parent.abort(signal?.reason);
@@ -155,12 +170,14 @@ function initJob(
     preserved,
     slots: wait ? [{ path: fifoPath(directory), flags: openPath }] : [],
     stateFile: { path: statePath(directory), text: record.parts, mode: 0o600, sync: request.sync },
-    askReady: false,
+    askReady: asks(request),
     // Only init's own startContainer hooks read it. config.md "State": they see `created`.
     ...(config.hooks.startContainer.length > 0 ? { readyState: stateText(request, 'created', '@PID@') } : {}),
     faults: fault !== undefined,
   };
 }
+
+const asks = (request: InitRequest): boolean => request.notify && !request.wait;
 
 /** The pid as a number, or as the spawner's placeholder that becomes one. */
 function stateText(request: InitRequest, status: 'creating' | 'created', pid: number | '@PID@'): string {

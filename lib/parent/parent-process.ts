@@ -26,6 +26,8 @@ export interface ParentRequest {
   readonly consoleSocket?: string | undefined;
   /** Runs the hooks of this point; resolves to the OCI state that init hands to its own hooks. */
   readonly onSync: (point: SyncPoint) => Promise<string>;
+  /** Asked before the answer to `ready` (`SpawnJob.askReady`). */
+  readonly onReady?: ((pid: number) => Promise<string>) | undefined;
   /** The error that the caller is to see. */
   readonly explain: (failure: StartFailure) => Promise<unknown>;
 }
@@ -167,10 +169,11 @@ export class ParentProcess implements StartedProcess {
     switch (event.type) {
       case 'sync':
         this.#born(event);
-        void this.#answer({ name: event.name, pid: event.pid });
+        void this.#answer(this.#request.onSync({ name: event.name, pid: event.pid }));
         return;
       case 'ready':
         this.#born(event);
+        if (this.#request.onReady !== undefined) void this.#answer(this.#request.onReady(event.pid));
         return;
       case 'waiting':
         this.#born(event);
@@ -200,10 +203,10 @@ export class ParentProcess implements StartedProcess {
     this.startTime = event.startTime;
   }
 
-  async #answer(point: SyncPoint): Promise<void> {
+  async #answer(state: Promise<string>): Promise<void> {
     try {
-      const state = await this.#request.onSync(point);
-      if (this.exitStatus === undefined) this.#handle.answer(state);
+      const text = await state;
+      if (this.exitStatus === undefined) this.#handle.answer(text);
     } catch (error) {
       this.abort(error);
     }
