@@ -1,0 +1,98 @@
+// What the steps share: the descriptors that a start holds, the memory of a step, and the one record of a
+// failure.
+#pragma once
+#include "calls.h"
+#include "text.h"
+#include "wire.h"
+
+namespace init {
+
+// Either way out of a step; what failed is in Init::failure.
+enum class [[nodiscard]] Result : bool{ok, failed};
+
+struct Failure {
+  const char* call = "";    // name of the system call, "" when it was none
+  Text<1024> args;          // as strace prints them
+  int error = 0;            // errno, positive
+  const char* reason = "";  // a code of lib/errors.ts for a cause that errno does not tell
+  Text<8192> detail;        // a sentence for people
+};
+
+// Memory of one step, given back as a whole after it. Its size is fixed by the size of the plan, so it cannot
+// run out for a plan that was read: every string of the plan fits, and a pointer for each.
+class Arena {
+ public:
+  bool reserve(size_t bytes);
+  void reset() { used_ = 0; }
+  void* take(size_t bytes);
+  // A C string; embedded NULs were refused when the plan was read.
+  char* text(Bytes bytes);
+
+ private:
+  uint8_t* base_ = nullptr;
+  size_t size_ = 0;
+  size_t used_ = 0;
+};
+
+struct Init {
+  static constexpr size_t max_steps = 4096;
+  static constexpr size_t max_durations = 1024;
+
+  int pipe = -1;
+  int first_slot = -1;
+  Message plan;
+  Message exec;               // the exec step: hooks may inherit its environment, `user` looks for its home
+  bool waits = false;         // a waitStart step follows: problems of the executable are worth finding early
+  bool needs_procfs = false;  // a later step writes to /proc
+  bool answered = false;      // the parent has said Go after ready: init may live on without it
+
+  // The rootfs: a descriptor of its root directory; every path of the config is resolved in it. Opened lazily
+  // on "/" for a process that joined a container.
+  Fd root;
+  bool host_slave = false;  // the host's mounts no longer receive ours: nothing propagates back at the detach
+  bool pivoted = false;
+  bool cwd_entered = false;
+  Fd procfs;
+  // The directory that the last device or link was made in: /dev is filled entry by entry.
+  Fd parent;
+  Text<256> parent_path;
+  Fd null;  // verified /dev/null of the container
+  Fd mask;  // the one empty read-only tmpfs over masked directories
+
+  char executable[4096];
+  char home[4096];
+  Bytes state;  // OCI state from the last Go, for hooks
+
+  uint64_t durations[max_durations];
+  uint32_t duration_count = 0;
+  uint32_t step_count = 0;
+  Arena arena;
+  Failure failure;
+
+  char* text(const Message& message, uint32_t field) { return arena.text(message.bytes(field)); }
+
+  // Takes errno. Arguments are printed only here, when something has failed.
+  template <typename... Arguments>
+  Result failed(const char* name, Arguments... arguments) {
+    failure.error = errno;
+    failure.call = name;
+    failure.args.clear();
+    (failure.args.argument(arguments), ...);
+    return Result::failed;
+  }
+  Result because(const char* reason, const char* detail) {
+    failure.reason = reason;
+    failure.detail.clear();
+    failure.detail.add(detail);
+    return Result::failed;
+  }
+  // No system call failed; our own check did.
+  Result refused(int error, const char* reason, const char* detail) {
+    failure.call = "";
+    failure.args.clear();
+    failure.error = error;
+    return because(reason, detail);
+  }
+};
+
+}  // namespace init

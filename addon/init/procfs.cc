@@ -1,0 +1,88 @@
+#include "procfs.h"
+
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
+namespace init {
+
+static constexpr long proc_super_magic = 0x9fa0;
+static constexpr ino_t proc_root_ino = 1;
+
+static Fd detached_procfs() {
+  const Fd context(call(SYS_fsopen, "proc", FSOPEN_CLOEXEC));
+  if (!context) return Fd();
+  if (call(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) < 0) return Fd();
+  return Fd(call(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC,
+                 MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+}
+
+Result open_procfs(Init& init) {
+  if (init.procfs) return Result::ok;
+  init.procfs = detached_procfs();
+  if (init.procfs) return Result::ok;
+  Fd host(call(SYS_openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!host) return init.failed("open", "/proc", Raw{"O_PATH|O_DIRECTORY|O_NOFOLLOW"});
+  struct statfs fs;
+  struct stat stat;
+  if (fstatfs(host.get(), &fs) < 0 || fstat(host.get(), &stat) < 0) return init.failed("fstatfs", "/proc");
+  if (static_cast<long>(fs.f_type) != proc_super_magic || stat.st_ino != proc_root_ino)
+    return init.refused(EXDEV, "ERR_ESCAPE", "/proc is not the root of a proc file system");
+  init.procfs = static_cast<Fd&&>(host);
+  return Result::ok;
+}
+
+// RESOLVE_NO_XDEV: a file that something is mounted over is refused with EXDEV, in the fallback too.
+static Fd open_proc(Init& init, const char* path, int flags, uint64_t resolve) {
+  open_how how = {};
+  how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | resolve;
+  for (unsigned tries = 0;; tries++) {
+    Fd fd(call(SYS_openat2, init.procfs.get(), path, &how, sizeof how));
+    if (fd || (errno != EAGAIN && errno != EINTR) || tries > 100) return fd;
+  }
+}
+
+Result write_proc(Init& init, const char* path, const char* value) {
+  if (open_procfs(init) != Result::ok) return Result::failed;
+  const Fd file = open_proc(init, path, O_WRONLY | O_NOFOLLOW, 0);
+  if (!file) return init.failed("openat2", Raw{"procfs"}, path, Raw{"O_WRONLY"});
+  // One write: the kernel takes a value as a whole or not at all.
+  if (call(SYS_write, file.get(), value, strlen(value)) < 0) return init.failed("write", path, value);
+  return Result::ok;
+}
+
+Fd reopen(Init& init, int fd, int flags) {
+  const Fd directory = open_proc(init, "self/fd", O_PATH | O_DIRECTORY, 0);
+  if (!directory) return Fd();
+  Text<16> name;
+  name.number(static_cast<uint64_t>(fd));
+  // The link itself must be procfs' own before it is followed.
+  open_how how = {};
+  how.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV;
+  const Fd link(call(SYS_openat2, directory.get(), name.c_str(), &how, sizeof how));
+  if (!link) return Fd();
+  long opened;
+  do opened = call(SYS_openat, directory.get(), name.c_str(), flags | O_CLOEXEC);
+  while (opened < 0 && errno == EINTR);
+  return Fd(opened);
+}
+
+Result classic_mount(Init& init, const char* source, int target, const char* target_path, const char* type,
+                     uint64_t flags, const char* data) {
+  if (open_procfs(init) != Result::ok) return Result::failed;
+  const Fd here(call(SYS_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!here || call(SYS_fchdir, init.procfs.get()) < 0) return init.failed("fchdir", Raw{"procfs"});
+  Text<32> path;
+  path.add("self/fd/").number(static_cast<uint64_t>(target));
+  const long mounted = call(SYS_mount, source, path.c_str(), type, flags, data);
+  const int error = errno;
+  if (call(SYS_fchdir, here.get()) < 0) return init.failed("fchdir", here.get());
+  errno = error;
+  if (mounted < 0) return init.failed("mount", source, target_path, type, Hex{flags}, data);
+  return Result::ok;
+}
+
+}  // namespace init

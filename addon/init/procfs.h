@@ -1,0 +1,20 @@
+// A procfs that no mount of the container can lie over (CVE-2019-16884, CVE-2025-52881): a detached instance
+// of our own from fsopen, else the host's /proc after a look at what it is. Every write to /proc goes through
+// it.
+#pragma once
+#include "init.h"
+
+namespace init {
+
+// Opens the handle once.
+Result open_procfs(Init& init);
+// Writes value to /proc/`path` in one write.
+Result write_proc(Init& init, const char* path, const char* value);
+// A new open of the file behind one of our own descriptors; the caller looks at the value.
+Fd reopen(Init& init, int fd, int flags);
+// mount(2) onto the file behind `target`, for kernels and sandboxes without the new mount API: the target is
+// self/fd/N relative to the handle, so no path of the rootfs is walked again (CVE-2021-30465).
+Result classic_mount(Init& init, const char* source, int target, const char* target_path, const char* type,
+                     uint64_t flags, const char* data);
+
+}  // namespace init

@@ -1,0 +1,102 @@
+// setns, unshare, sessionKeyring, loopback, joinCgroup, oomScoreAdj: into cgroups and namespaces.
+#include <linux/keyctl.h>
+#include <linux/nsfs.h>
+#include <linux/sched.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "../procfs.h"
+#include "steps.h"
+
+namespace init {
+
+// A process moves itself by writing 0: a parent that writes a foreign pid waits for an RCU grace period
+// (cgroups(7)).
+Result steps::join_cgroup(Init& init, const Message& message) {
+  const char* file = init.text(message, 1);
+  const Fd fd(call(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CLOEXEC));
+  if (!fd) return init.failed("open", file, Raw{"O_WRONLY"});
+  if (call(SYS_write, fd.get(), "0", 1) < 0) return init.failed("write", file, "0");
+  return Result::ok;
+}
+
+Result steps::oom_score_adj(Init& init, const Message& message) {
+  Text<16> value;
+  value.integer(message.sint32(1));
+  return write_proc(init, "self/oom_score_adj", value.c_str());
+}
+
+// In a user namespace that was joined, the ids of the host have no meaning: become its root.
+static Result become_root(Init& init) {
+  if (call(SYS_setresgid, 0, 0, 0) < 0) return init.failed("setresgid", 0, 0, 0);
+  // Denied where setgroups is (user_namespaces(7)); then there is nothing to drop either.
+  if (call(SYS_setgroups, 0, nullptr) < 0 && errno != EPERM) return init.failed("setgroups", 0);
+  if (call(SYS_setresuid, 0, 0, 0) < 0) return init.failed("setresuid", 0, 0, 0);
+  return Result::ok;
+}
+
+Result steps::setns(Init& init, const Message& message) {
+  const uint64_t type = message.number(1);
+  Fd opened;
+  int fd = -1;
+  Text<4200> name;
+  if (message.has(3)) {
+    fd = init.first_slot + static_cast<int>(message.u32(3));
+    name.add("slot ").number(message.u32(3));
+  } else {
+    const char* path = init.text(message, 2);
+    name.add(path);
+    opened = Fd(call(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC));
+    if (!opened) return init.failed("open", path, Raw{"O_RDONLY"});
+    fd = opened.get();
+    const long kind = call(SYS_ioctl, fd, NS_GET_NSTYPE);
+    if (kind < 0 || static_cast<uint64_t>(kind) != type) {
+      if (kind >= 0) errno = EINVAL;
+      (void)init.failed("ioctl", path, Raw{"NS_GET_NSTYPE"});
+      return init.because("ERR_NAMESPACE_KIND", path);
+    }
+  }
+  if (call(SYS_setns, fd, type) < 0) return init.failed("setns", name.c_str(), Hex{type});
+  if ((type & CLONE_NEWNS) != 0) {
+    // The root and everything found in it belonged to the namespace that was left.
+    init.root.reset();
+    init.parent.reset();
+    init.host_slave = false;
+  }
+  return (type & CLONE_NEWUSER) != 0 ? become_root(init) : Result::ok;
+}
+
+Result steps::unshare(Init& init, const Message& message) {
+  const uint64_t flags = message.number(1);
+  return call(SYS_unshare, flags) < 0 ? init.failed("unshare", Hex{flags}) : Result::ok;
+}
+
+Result steps::session_keyring(Init& init, const Message& message) {
+  const char* name = init.text(message, 1);
+  const long ring = call(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name);
+  if (ring < 0) {
+    // A kernel without keys has no session keyring that could leak.
+    if (errno == ENOSYS) return Result::ok;
+    return init.failed("keyctl", Raw{"KEYCTL_JOIN_SESSION_KEYRING"}, name);
+  }
+  // What a new session keyring has (keyrings(7)) and search for its user, else its keys cannot be found by
+  // others of the same user, as runc does.
+  static constexpr uint32_t permissions = 0x3f130000 | 0x00080000;
+  if (call(SYS_keyctl, KEYCTL_SETPERM, ring, permissions) < 0)
+    return init.failed("keyctl", Raw{"KEYCTL_SETPERM"}, ring, Hex{permissions});
+  return Result::ok;
+}
+
+Result steps::loopback(Init& init, const Message&) {
+  const Fd fd(call(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd) return init.failed("socket", Raw{"AF_INET"}, Raw{"SOCK_DGRAM"});
+  ifreq request = {};
+  strcpy(request.ifr_name, "lo");
+  request.ifr_flags = IFF_UP;
+  return call(SYS_ioctl, fd.get(), SIOCSIFFLAGS, &request) < 0
+             ? init.failed("ioctl", Raw{"SIOCSIFFLAGS"}, "lo")
+             : Result::ok;
+}
+
+}  // namespace init

@@ -1,0 +1,100 @@
+// maskPath and readonlyPath: each on one descriptor from look to attachment, so that nothing can be swapped
+// between.
+#include <linux/mount.h>
+
+#include "../filesystem.h"
+#include "../mounts.h"
+#include "../procfs.h"
+#include "../rootfs.h"
+#include "steps.h"
+
+namespace init {
+
+// A path that is not there needs no protection. `found` false: leave it.
+static Result open_existing(Init& init, const char* path, Fd& target) {
+  if (need_root(init) != Result::ok) return Result::failed;
+  target = open_in_root(init, path, O_PATH);
+  if (target || errno == ENOENT || errno == ENOTDIR) return Result::ok;
+  return init.failed("openat2", Raw{"rootfs"}, path, Raw{"O_PATH"});
+}
+
+static bool denied(const Init& init) {
+  return init.failure.error == ENOSYS || init.failure.error == EPERM;
+}
+
+// bind and remount of mount(2), both through the descriptor.
+static Result readonly_classic(Init& init, const char* path, int target) {
+  Text<40> self;
+  const Fd here(call(SYS_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (open_procfs(init) != Result::ok) return Result::failed;
+  if (!here || call(SYS_fchdir, init.procfs.get()) < 0) return init.failed("fchdir", Raw{"procfs"});
+  self.add("self/fd/").number(static_cast<uint64_t>(target));
+  const long bound = call(SYS_mount, self.c_str(), self.c_str(), "", MS_BIND | MS_REC, nullptr);
+  const int error = errno;
+  if (call(SYS_fchdir, here.get()) < 0) return init.failed("fchdir", here.get());
+  errno = error;
+  if (bound < 0) return init.failed("mount", path, path, Raw{"MS_BIND|MS_REC"});
+  const Fd mount = open_in_root(init, path, O_PATH);
+  if (!mount) return init.failed("openat2", Raw{"rootfs"}, path, Raw{"O_PATH"});
+  return classic_mount(init, "", mount.get(), path, "", MS_BIND | MS_REMOUNT | MS_RDONLY, "");
+}
+
+Result steps::readonly_path(Init& init, const Message& message) {
+  const char* path = init.text(message, 1);
+  Fd target, tree;
+  if (open_existing(init, path, target) != Result::ok) return Result::failed;
+  if (!target) return Result::ok;
+  if (clone_tree(init, target.get(), true, tree, path) == Result::ok &&
+      set_attributes(init, tree.get(), MOUNT_ATTR_RDONLY, 0, false, path) == Result::ok &&
+      attach(init, tree.get(), target.get(), path) == Result::ok)
+    return Result::ok;
+  return denied(init) ? readonly_classic(init, path, target.get()) : Result::failed;
+}
+
+// One empty read-only tmpfs lies over all masked directories: superblocks are dear, and nothing is ever in
+// it.
+static Result mask_directory(Init& init, const char* path, int target, const char* label) {
+  char* data = static_cast<char*>(init.arena.take(strlen(label) + 64));
+  strcpy(data, "nr_blocks=1,nr_inodes=1");
+  if (label[0] != 0) strcat(strcat(strcat(data, ",context=\""), label), "\"");
+  if (init.mask) {
+    Fd copy;
+    if (clone_tree(init, init.mask.get(), false, copy, path) != Result::ok) return Result::failed;
+    return attach(init, copy.get(), target, path);
+  }
+  const Filesystem filesystem = {"tmpfs", "tmpfs", MS_RDONLY, data, nullptr};
+  Fd mount;
+  if (make_mount(init, filesystem, mount) == Result::ok &&
+      attach(init, mount.get(), target, path) == Result::ok) {
+    init.mask = static_cast<Fd&&>(mount);
+    return Result::ok;
+  }
+  return denied(init) ? classic_mount(init, "tmpfs", target, path, "tmpfs", MS_RDONLY, data) : Result::failed;
+}
+
+static Result mask_file(Init& init, const char* path, int target) {
+  if (need_null(init) != Result::ok) return Result::failed;
+  Fd copy;
+  if (clone_tree(init, init.null.get(), false, copy, "/dev/null") == Result::ok &&
+      attach(init, copy.get(), target, path) == Result::ok)
+    return Result::ok;
+  if (!denied(init) || open_procfs(init) != Result::ok) return Result::failed;
+  // The source through procfs too: what was verified is the descriptor, not the name.
+  Text<40> source;
+  source.add("self/fd/").number(static_cast<uint64_t>(init.null.get()));
+  return classic_mount(init, source.c_str(), target, path, "", MS_BIND, "");
+}
+
+Result steps::mask_path(Init& init, const Message& message) {
+  const char* path = init.text(message, 1);
+  Fd target;
+  if (open_existing(init, path, target) != Result::ok) return Result::failed;
+  if (!target) return Result::ok;
+  // The type first: a bind mount that the kernel refuses costs a grace period of RCU.
+  struct stat stat;
+  if (fstat(target.get(), &stat) < 0) return init.failed("fstat", path);
+  return S_ISDIR(stat.st_mode) ? mask_directory(init, path, target.get(), init.text(message, 2))
+                               : mask_file(init, path, target.get());
+}
+
+}  // namespace init

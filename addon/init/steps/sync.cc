@@ -1,0 +1,37 @@
+// sync, ready, waitStart: where init waits for its parent, or for whoever starts the container.
+#include "../frames.h"
+#include "../procfs.h"
+#include "steps.h"
+
+namespace init {
+
+Result steps::sync(Init& init, const Message& message) {
+  Frame<128> frame('S');
+  frame.text(1, init.text(message, 1));
+  return send_or_exit(init, frame.data(), frame.size()) == Result::ok ? wait_frame(init, 'G')
+                                                                      : Result::failed;
+}
+
+// The parent saves pid and start time before it answers; from then on the container is found again by
+// anybody, so init need not die with its parent any more.
+Result steps::ready(Init& init, const Message&) {
+  if (send_or_exit(init, "R", 1) != Result::ok || wait_frame(init, 'G') != Result::ok) return Result::failed;
+  init.answered = true;
+  return Result::ok;
+}
+
+Result steps::wait_start(Init& init, const Message& message) {
+  static Frame<16384> frame('W');
+  frame.packed(1, init.durations, init.duration_count);
+  if (send_or_exit(init, frame.data(), frame.size()) != Result::ok) return Result::failed;
+  // A prepared exec belongs to its parent: its release comes from there, or never.
+  if (!message.has(1)) return wait_frame(init, 'L');
+  const int fifo = init.first_slot + static_cast<int>(message.u32(1));
+  // Blocks until somebody opens the fifo to read: that is `start`.
+  const Fd writer = reopen(init, fifo, O_WRONLY);
+  if (!writer) return init.failed("openat", Raw{"exec.fifo"}, Raw{"O_WRONLY"});
+  if (call(SYS_write, writer.get(), "0", 1) < 0) return init.failed("write", Raw{"exec.fifo"}, "0");
+  return Result::ok;
+}
+
+}  // namespace init
