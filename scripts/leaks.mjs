@@ -93,8 +93,8 @@ function stateDirectories() {
 
 // The library makes these once per process, at first use, and keeps them.
 const kept = [
-  ['anon_inode:[eventpoll]', 2],
-  ['anon_inode:[eventfd]', 3],
+  ['anon_inode:[eventpoll]', 5],
+  ['anon_inode:[eventfd]', 5],
   ['/memfd:', 3],
   ['anon_inode:[io_uring]', 1],
 ];

@@ -117,15 +117,33 @@ async function died(context: FailureContext, event: FailedEvent | undefined): Pr
 
 async function initError(event: FailedEvent, context: FailureContext): Promise<LibcontainerError> {
   if (event.reason === 'ERR_HOOK' || event.reason === 'ERR_HOOK_TIMEOUT')
-    return new HookError(
-      event.reason,
-      { hook: event.args === '' ? event.step : event.args, index: 0, output: event.detail },
-      { message: `error running hook ${event.args}: ${event.detail}` },
-    );
+    return hookError(event, event.reason);
   // A step that failed because the kernel killed a helper or refused memory is better told as what it was.
   if (event.errno === constants.errno.ENOMEM && (await context.oomKills()) > 0) return died(context, event);
   const code = isReason(event.reason) ? event.reason : 'ERR_INIT_STEP';
   return new InitError(code, event, { ...sentence(code, event, context) });
+}
+
+/** What init says of a hook that it ran (addon/init/steps/hooks.cc), as the hooks that run here are reported. */
+const hookDetail =
+  /^(\w+) hook #(\d+) .*?: (exit status (\d+)|killed by signal \d+|no end after ms: \d+|[^,]*)(?:, output: ([\s\S]*))?$/;
+
+function hookError(event: FailedEvent, reason: 'ERR_HOOK' | 'ERR_HOOK_TIMEOUT'): HookError {
+  const [, name = event.step, index = '0', how = event.detail, exitCode, output = ''] =
+    hookDetail.exec(event.detail) ?? [];
+  return new HookError(
+    reason,
+    {
+      hook: name,
+      index: Number(index),
+      output,
+      ...(exitCode === undefined ? {} : { exitCode: Number(exitCode) }),
+    },
+    {
+      message: `error running ${name} hook #${index}: ${how}, output: ${output.trimEnd()}`,
+      ...(event.errno === 0 ? {} : { cause: syscallError(event) }),
+    },
+  );
 }
 
 /** `unable to start container process: …` is what runc's callers look for. */

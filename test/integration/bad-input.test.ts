@@ -327,7 +327,18 @@ test('a hook that does not exist', root, async t => {
   const bundle = bundleWith(t, spec => {
     spec.hooks = { createRuntime: [{ path: '/no/such/hook' }] };
   });
-  await refuses('ERR_HOOK', /\/no\/such\/hook|createRuntime/, () => runBundle(t, bundle));
+  const error = await refuses('ERR_HOOK', /createRuntime hook #0/, () => runBundle(t, bundle));
+  assert.ok(error instanceof HookError);
+  assert.deepEqual([error.hook, error.index], ['createRuntime', 0]);
+});
+
+test('a hook that does not exist in the container', root, async t => {
+  const bundle = bundleWith(t, spec => {
+    spec.hooks = { startContainer: [{ path: '/no/such/hook' }] };
+  });
+  const error = await refuses('ERR_HOOK', /startContainer hook #0/, () => runBundle(t, bundle));
+  assert.ok(error instanceof HookError);
+  assert.deepEqual([error.hook, error.index], ['startContainer', 0]);
 });
 
 // ---- the machine ----
