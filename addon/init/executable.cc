@@ -15,12 +15,9 @@ static constexpr uint16_t machines[] = {EM_AARCH64, EM_ARM};
 
 static Result say(Init& init, int error, const char* reason, const char* path, const char* words,
                   const char* what = "") {
-  init.failure.call = "execve";
-  init.failure.args.clear();
-  init.failure.args.argument(path);
-  init.failure.error = error;
-  init.failure.reason = reason;
-  init.failure.detail.clear();
+  errno = error;
+  (void)init.failed("execve", path);
+  (void)init.because(reason, "");
   init.failure.detail.add(path).add(words).add(what);
   return Result::failed;
 }

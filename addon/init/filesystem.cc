@@ -36,26 +36,28 @@ bool needs_classic(const Filesystem& filesystem) {
   return strlen(filesystem.source) > value_max;
 }
 
-// The kernel's own words about a refused option, read from the context: "e tmpfs: Unknown parameter 'x'".
-static Result refused_by(Init& init, int context, const char* option, const char* value) {
-  Result result = value == nullptr ? init.failed("fsconfig", option) : init.failed("fsconfig", option, value);
+// The kernel's own words about what it refused, read from the context: "e tmpfs: Unknown parameter 'x'".
+static void add_words(Init& init, int context) {
   char message[512];
   const long size = call(SYS_read, context, message, sizeof message - 1);
-  init.failure.detail.clear();
+  if (size <= 2) return;
+  message[message[size - 1] == '\n' ? size - 1 : size] = 0;
+  init.failure.detail.add(": ").add(message + 2);
+}
+
+static Result refused_option(Init& init, int context, const char* option, const char* value) {
+  (void)init.failed("fsconfig", option, value);
   init.failure.detail.add("mount option \"").add(option);
   if (value != nullptr) init.failure.detail.add("=").add(value);
   init.failure.detail.add("\" was refused");
-  if (size > 2) {
-    message[message[size - 1] == '\n' ? size - 1 : size] = 0;
-    init.failure.detail.add(": ").add(message + 2);
-  }
-  return result;
+  add_words(init, context);
+  return Result::failed;
 }
 
 static Result set(Init& init, int context, const char* key, const char* value) {
   const long done = value == nullptr ? call(SYS_fsconfig, context, FSCONFIG_SET_FLAG, key, nullptr, 0)
                                      : call(SYS_fsconfig, context, FSCONFIG_SET_STRING, key, value, 0);
-  return done < 0 ? refused_by(init, context, key, value) : Result::ok;
+  return done < 0 ? refused_option(init, context, key, value) : Result::ok;
 }
 
 static Result set_option(Init& init, int context, const Option& option) {
@@ -94,17 +96,10 @@ static Result configure(Init& init, int context, const Filesystem& filesystem) {
   for (Option option; take_option(data, option);)
     if (set_option(init, context, option) != Result::ok) return Result::failed;
   if (call(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) < 0) {
-    const Result result = refused_by(init, context, "", nullptr);
-    Text<1024> said;
-    const char* words = strstr(init.failure.detail.c_str(), ": ");
-    said.add(words == nullptr ? "" : words + 2);
-    init.failure.args.clear();
-    init.failure.args.argument(Raw{"FSCONFIG_CMD_CREATE"});
-    init.failure.args.argument(filesystem.type);
-    init.failure.args.argument(filesystem.data);
-    init.failure.detail.clear();
-    init.failure.detail.add(said.c_str());
-    return result;
+    (void)init.failed("fsconfig", Raw{"FSCONFIG_CMD_CREATE"}, filesystem.type, filesystem.data);
+    init.failure.detail.add("the file system could not be made");
+    add_words(init, context);
+    return Result::failed;
   }
   return Result::ok;
 }

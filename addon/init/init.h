@@ -74,25 +74,14 @@ struct Init {
   // Takes errno. Arguments are printed only here, when something has failed.
   template <typename... Arguments>
   Result failed(const char* name, Arguments... arguments) {
-    failure.error = errno;
-    failure.call = name;
-    failure.args.clear();
-    (failure.args.argument(arguments), ...);
-    return Result::failed;
+    const Argument list[] = {arguments..., Raw{""}};
+    return record(name, list, sizeof...(arguments));
   }
-  Result because(const char* reason, const char* detail) {
-    failure.reason = reason;
-    failure.detail.clear();
-    failure.detail.add(detail);
-    return Result::failed;
-  }
+  Result record(const char* name, const Argument* arguments, size_t count);
+  // Adds our own words to a failure.
+  Result because(const char* reason, const char* detail);
   // No system call failed; our own check did.
-  Result refused(int error, const char* reason, const char* detail) {
-    failure.call = "";
-    failure.args.clear();
-    failure.error = error;
-    return because(reason, detail);
-  }
+  Result refused(int error, const char* reason, const char* detail);
 };
 
 }  // namespace init

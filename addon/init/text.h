@@ -17,6 +17,23 @@ struct Raw {
   const char* text;
 };
 
+// An argument of a system call, of any of the kinds that calls have.
+struct Argument {
+  enum class Kind : uint8_t { text, raw, integer, number, hex, octal } kind;
+  union {
+    const char* text;
+    uint64_t number;
+  };
+  Argument(const char* value) : kind(Kind::text), text(value) {}
+  Argument(Raw raw) : kind(Kind::raw), text(raw.text) {}
+  Argument(Hex hex) : kind(Kind::hex), number(hex.value) {}
+  Argument(Octal octal) : kind(Kind::octal), number(octal.value) {}
+  Argument(int value) : kind(Kind::integer), number(static_cast<uint64_t>(value)) {}
+  Argument(long value) : kind(Kind::integer), number(static_cast<uint64_t>(value)) {}
+  Argument(unsigned value) : kind(Kind::number), number(value) {}
+  Argument(unsigned long value) : kind(Kind::number), number(value) {}
+};
+
 template <size_t N>
 class Text {
  public:
@@ -52,24 +69,8 @@ class Text {
     if (value < 0) add('-');
     return number(value < 0 ? -static_cast<uint64_t>(value) : static_cast<uint64_t>(value));
   }
-  // One argument of a system call.
-  void argument(const char* text) {
-    separate();
-    if (text == nullptr)
-      add("NULL");
-    else
-      add('"').add(text).add('"');
-  }
-  void argument(Raw raw) { separate().add(raw.text); }
-  void argument(Hex hex) { separate().add("0x").number(hex.value, 16); }
-  void argument(Octal octal) { separate().add('0').number(octal.value, 8); }
-  void argument(int value) { separate().integer(value); }
-  void argument(unsigned value) { separate().number(value); }
-  void argument(long value) { separate().integer(value); }
-  void argument(unsigned long value) { separate().number(value); }
 
  private:
-  Text& separate() { return size_ == 0 ? *this : add(", "); }
   size_t size_ = 0;
   bool cut_ = false;
   char data_[N];

@@ -25,12 +25,10 @@ static bool executable(const char* path, int& error) {
 }
 
 static Result not_found(Init& init, const char* name, const char* denied) {
-  init.failure.call = "";
-  init.failure.args.clear();
-  init.failure.args.argument(name);
-  init.failure.error = denied == nullptr ? ENOENT : EACCES;
-  return init.because(denied == nullptr ? "ERR_EXEC_NOT_FOUND" : "ERR_EXEC_PERMISSION",
-                      denied == nullptr ? name : denied);
+  errno = denied == nullptr ? ENOENT : EACCES;
+  (void)init.failed("", name);
+  if (denied == nullptr) return init.because("ERR_EXEC_NOT_FOUND", name);
+  return init.because("ERR_EXEC_PERMISSION", denied);
 }
 
 // Looks a name up as execvp(3) would, in the container's PATH and its root.

@@ -125,8 +125,9 @@ bool attend(Init& init, const Hook& hook, Running& running) {
 
 Result fail(Init& init, const Message& message, unsigned index, const Hook& hook, const char* reason,
             int error, const char* how, int value, const Running& running) {
-  (void)init.refused(error, reason, "");
-  init.failure.args.argument(hook.path);
+  errno = error;
+  (void)init.failed("", hook.path);
+  (void)init.because(reason, "");
   init.failure.detail.add(init.text(message, 1))
       .add(" hook #")
       .number(index)

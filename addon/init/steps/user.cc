@@ -128,12 +128,12 @@ static Result check_inside(Init& init, const char* path) {
   const long length = call(SYS_getcwd, where, sizeof where);
   if (length < 0 && errno != ENOENT) return init.failed("getcwd");
   if (length > 0 && where[0] == '/') return Result::ok;
-  (void)init.refused(length < 0 ? ENOENT : EXDEV, "ERR_CWD",
-                     "current working directory is outside of container mount namespace root -- possible "
-                     "container breakout detected");
-  init.failure.call = "getcwd";
-  init.failure.args.argument(path);
-  return Result::failed;
+  errno = length < 0 ? ENOENT : EXDEV;
+  (void)init.failed("getcwd", path);
+  return init.because(
+      "ERR_CWD",
+      "current working directory is outside of container mount namespace root -- possible container "
+      "breakout detected");
 }
 
 Result steps::cwd(Init& init, const Message& message) {
