@@ -1,25 +1,31 @@
 /** A factory over a state root of its own and a Config; what a test leaves is destroyed with force at its end. */
+import assert from 'node:assert/strict';
 import type { Config } from '../../lib/config/config.ts';
 import { type Container, LinuxFactory, loadConfig, Process, type ProcessOptions } from '../../lib/index.ts';
 import { binding } from '../../lib/native/binding.ts';
 import { type BundleOptions, containerId, makeBundle, makeStateRoot } from '../harness/bundle.ts';
 import type { TestContext } from '../harness/test.ts';
 
-// The spawner's thread and its epoll descriptor live as long as the process: started here, by a job that fails before it
-// clones, so that no test is taken for the one that leaked them.
+// The spawner's thread, its epoll descriptor and its hold on its own pid namespace live as long as the process. Made here,
+// by a job whose clone fails (CLONE_THREAD needs CLONE_SIGHAND), so that no test is taken for the one that leaked them.
+const cloneThread = 0x10000;
 await new Promise<void>(resolve => {
   binding().spawn(
     {
-      before: [{ op: 'write', path: '/proc/no-such-file', data: '' }],
+      before: [],
       plan: new Uint8Array(),
-      cloneFlags: 0,
+      cloneFlags: cloneThread,
+      pidNamespace: '/proc/self/ns/pid',
       stdio: [0, 1, 2],
       preserved: [],
       slots: [],
       askReady: false,
       faults: false,
     },
-    () => resolve(),
+    event => {
+      assert.equal(event.type, 'failed');
+      resolve();
+    },
   );
 });
 
