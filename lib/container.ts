@@ -3,6 +3,14 @@ import type { Stats } from './cgroups/stats.ts';
 import type { Config, Resources } from './config/config.ts';
 import { destroyContainer } from './container-destroy.ts';
 import {
+  cgroupEventNames,
+  containerEvents,
+  type EventOptions,
+  followListeners,
+  oomEvents,
+  pressureEvents,
+} from './container-events.ts';
+import {
   isFirst,
   notified,
   prepareFurther,
@@ -23,6 +31,15 @@ import {
 } from './container-live.ts';
 import { planOf } from './container-plan.ts';
 import { ContainerError } from './errors.ts';
+import type {
+  CgroupEvent,
+  ContainerEvent,
+  OomEvent,
+  PressureEvent,
+  PressureLevel,
+  PressureTrigger,
+} from './events/event.ts';
+import type { EventStream } from './events/stream.ts';
 import type { Status } from './lifecycle.ts';
 import type { StartPlan } from './plan/steps.ts';
 import type { ExitStatus, Process } from './process.ts';
@@ -45,6 +62,15 @@ export interface ContainerEvents {
   /** init is gone. */
   stopped: () => void;
   destroyed: () => void;
+  /** A process was killed for lack of memory (v1: is about to be). The cgroups are watched while one of these has a listener. */
+  oom: (event: OomEvent) => void;
+  memory: (event: Extract<CgroupEvent, { type: 'memory' }>) => void;
+  /** Of the triggers of the streams that this object has open. */
+  pressure: (event: PressureEvent) => void;
+  pidsMax: (event: Extract<CgroupEvent, { type: 'pidsMax' }>) => void;
+  frozen: () => void;
+  thawed: () => void;
+  empty: () => void;
 }
 
 export interface ExecutionOptions {
@@ -226,6 +252,34 @@ export class Container {
   }
 
   /**
+   * What happens to the container from now on: exit, oom, memory and pids limits that were hit, pressure, frozen, thawed,
+   * empty. Called before the start, it misses nothing. It ends when the container has stopped and no process is left.
+   * @param options `pressure`: PSI triggers (cgroup v2); `pressureLevel` (cgroup v1). `signal` stops it.
+   * @throws {LibcontainerError} `ERR_UNSUPPORTED`: pressure in the form of the other layout, or a kernel without it
+   * @throws {CgroupError} the kernel refuses the thresholds
+   * @example for await (const event of container.events({ signal })) if (event.type === 'oom') …
+   */
+  events(options: EventOptions = {}): EventStream<ContainerEvent> {
+    return containerEvents(this.#handle, options);
+  }
+
+  /** One event for each OOM in the container. On v2 after the kill, on v1 when it is about to happen. */
+  notifyOOM(options: { readonly signal?: AbortSignal } = {}): EventStream<OomEvent> {
+    return oomEvents(this.#handle, options);
+  }
+
+  /**
+   * @param trigger v1: a level; v2: `{ kind, stallUs, windowUs }`, a PSI trigger on memory.
+   * @throws as `events()`
+   */
+  notifyMemoryPressure(
+    trigger: PressureLevel | Omit<PressureTrigger, 'resource'>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): EventStream<PressureEvent> {
+    return pressureEvents(this.#handle, trigger, options);
+  }
+
+  /**
    * Removes all traces of the container (processes, cgroups, state), then runs the poststop hooks. A created container is
    * killed first. The ID is free afterwards.
    * @throws {ContainerError} `ERR_CONTAINER_RUNNING`, `ERR_CONTAINER_PAUSED`, `ERR_CONTAINER_BUSY` (not with `force`),
@@ -239,14 +293,17 @@ export class Container {
 
   on<E extends keyof ContainerEvents>(event: E, listener: ContainerEvents[E]): this {
     this.#emitter().on(event, listener as Listener);
+    if (cgroupEventNames.has(event)) followListeners(this.#handle);
     return this;
   }
   once<E extends keyof ContainerEvents>(event: E, listener: ContainerEvents[E]): this {
     this.#emitter().once(event, listener as Listener);
+    if (cgroupEventNames.has(event)) followListeners(this.#handle);
     return this;
   }
   off<E extends keyof ContainerEvents>(event: E, listener: ContainerEvents[E]): this {
     this.#emitter().off(event, listener as Listener);
+    if (cgroupEventNames.has(event)) followListeners(this.#handle);
     return this;
   }
   /** eventemitter3's types cannot follow one key through a generic method. */

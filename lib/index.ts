@@ -7,7 +7,8 @@ export type {
   ProcessConfig,
   Resources,
 } from './config/config.ts';
-export { loadConfig } from './config/load.ts';
+export { defaultSpecText } from './config/default-spec.ts';
+export { loadConfig, loadProcess, resourcesFromJson } from './config/load.ts';
 export {
   Container,
   type ContainerEvents,
@@ -15,6 +16,7 @@ export {
   type ExecutionOptions,
   type PreparedProcess,
 } from './container.ts';
+export type { EventOptions } from './container-events.ts';
 export {
   CgroupError,
   ConfigError,
@@ -25,6 +27,17 @@ export {
   type Reason,
   SyscallError,
 } from './errors.ts';
+export type {
+  CgroupEvent,
+  ContainerEvent,
+  ExitEvent,
+  MemoryEventName,
+  OomEvent,
+  PressureEvent,
+  PressureLevel,
+  PressureTrigger,
+} from './events/event.ts';
+export type { EventStream } from './events/stream.ts';
 export {
   type ContainerSummary,
   type CreateOptions,
@@ -32,7 +45,9 @@ export {
   LinuxFactory,
   type LoadOptions,
 } from './factory.ts';
+export { type Features, features } from './features.ts';
 export type { Status } from './lifecycle.ts';
+export { explainPlan, printPlan } from './plan/explain.ts';
 export type { StartPlan, Step } from './plan/steps.ts';
 export { type ExitStatus, Process, type ProcessOptions } from './process.ts';
 export { type SignalName, signalName, signalNumber } from './signals.ts';

@@ -29,6 +29,9 @@ export interface Stats {
       readonly kernelNs: bigint;
       readonly userNs: bigint;
       readonly perCpuNs: readonly bigint[];
+      /** v1 only (cpuacct.usage_all), like perCpuNs. */
+      readonly perCpuKernelNs: readonly bigint[];
+      readonly perCpuUserNs: readonly bigint[];
     };
     readonly throttling: {
       readonly periods: bigint;
@@ -37,7 +40,12 @@ export interface Stats {
     };
     readonly psi?: Psi;
   };
-  readonly cpuset: { readonly cpus: string; readonly mems: string };
+  readonly cpuset: {
+    readonly cpus: string;
+    readonly mems: string;
+    /** v1: the numbers of the other cpuset files, as `cpu_exclusive`; {} on v2. */
+    readonly flags: { readonly [file: string]: bigint };
+  };
   readonly memory: {
     readonly cache: bigint;
     readonly usage: MemoryData;

@@ -11,6 +11,9 @@ type Read = (file: string) => Promise<string | undefined>;
 async function cpuStats(cpuacct: Read, cpu: Read): Promise<Stats['cpu']> {
   const ticks = parseFlat(await cpuacct('cpuacct.stat'));
   const perCpu = ((await cpuacct('cpuacct.usage_percpu')) ?? '').trim().split(/\s+/);
+  // A heading `cpu user system`, then a line for each CPU.
+  const all = ((await cpuacct('cpuacct.usage_all')) ?? '').trim().split('\n').slice(1);
+  const column = (index: number) => all.map(line => BigInt(line.split(' ')[index] ?? 0));
   const throttling = parseFlat(await cpu('cpu.stat'));
   return {
     usage: {
@@ -18,6 +21,8 @@ async function cpuStats(cpuacct: Read, cpu: Read): Promise<Stats['cpu']> {
       kernelNs: (ticks.get('system') ?? 0n) * nsPerTick,
       userNs: (ticks.get('user') ?? 0n) * nsPerTick,
       perCpuNs: perCpu.filter(word => /^\d+$/.test(word)).map(BigInt),
+      perCpuKernelNs: column(2),
+      perCpuUserNs: column(1),
     },
     throttling: {
       periods: throttling.get('nr_periods') ?? 0n,
@@ -51,6 +56,29 @@ async function memoryStats(read: Read): Promise<Stats['memory']> {
   };
 }
 
+/** In the order of runc's `events`. kernel cgroup-v1/cpusets.rst. */
+const cpusetFiles = [
+  'cpu_exclusive',
+  'mem_hardwall',
+  'mem_exclusive',
+  'memory_migrate',
+  'memory_spread_page',
+  'memory_spread_slab',
+  'memory_pressure',
+  'sched_load_balance',
+  'sched_relax_domain_level',
+];
+
+async function cpusetFlags(read: Read): Promise<{ readonly [file: string]: bigint }> {
+  const flags: { [file: string]: bigint } = {};
+  for (const file of cpusetFiles) {
+    const text = ((await read(`cpuset.${file}`)) ?? '').trim();
+    // sched_relax_domain_level is -1 by default.
+    if (/^-?\d+$/.test(text)) flags[file] = BigInt(text);
+  }
+  return flags;
+}
+
 /** BFQ counts what goes through it, CFQ did before 5.0, the throttle layer counts all: the first that has rows. */
 async function firstRows(read: Read, files: readonly string[]): Promise<BlkioEntry[]> {
   for (const file of files) {
@@ -79,6 +107,7 @@ export async function readV1Stats(
     cpuset: {
       cpus: ((await cpuset('cpuset.cpus')) ?? '').trim(),
       mems: ((await cpuset('cpuset.mems')) ?? '').trim(),
+      flags: await cpusetFlags(cpuset),
     },
     memory: await memoryStats(reader(paths.memory)),
     pids: pidsStats(await pids('pids.current'), await pids('pids.max')),

@@ -5,7 +5,6 @@ import type { Binding } from '../../native/binding.ts';
 import { errnoName, isGone, parseFlat } from '../file.ts';
 
 const EPOLLPRI = 0x2;
-const EPOLLERR = 0x8;
 const O_RDONLY = 0;
 
 /** The content of an open cgroup file; undefined when the cgroup is gone. */
@@ -36,7 +35,7 @@ export function waitForCgroupEvent(
   } catch (error) {
     return isGone(error) || errnoName(error) === 'ENOENT' ? Promise.resolve(true) : Promise.reject(error);
   }
-  return new Promise((resolve, reject) => {
+  return new Promise<boolean>((resolve, reject) => {
     const finish = (result: () => void): void => {
       clearTimeout(timer);
       watch.close();
@@ -51,9 +50,9 @@ export function waitForCgroupEvent(
         finish(() => reject(error));
       }
     };
-    const timer = setTimeout(() => finish(() => resolve(false)), timeoutMs);
     // Watched first, read second: a change between the two is then seen by one of them.
-    const watch = binding.watch(fd, EPOLLPRI | EPOLLERR, look);
+    const watch = binding.watch(fd, EPOLLPRI, look);
+    const timer = setTimeout(() => finish(() => resolve(false)), timeoutMs);
     look();
   });
 }

@@ -22,7 +22,14 @@ async function cpuStats(read: Read): Promise<Stats['cpu']> {
   const stat = parseFlat(await read('cpu.stat'));
   const ns = (key: string) => (stat.get(key) ?? 0n) * nsPerUs;
   return {
-    usage: { totalNs: ns('usage_usec'), kernelNs: ns('system_usec'), userNs: ns('user_usec'), perCpuNs: [] },
+    usage: {
+      totalNs: ns('usage_usec'),
+      kernelNs: ns('system_usec'),
+      userNs: ns('user_usec'),
+      perCpuNs: [],
+      perCpuKernelNs: [],
+      perCpuUserNs: [],
+    },
     throttling: {
       periods: stat.get('nr_periods') ?? 0n,
       throttledPeriods: stat.get('nr_throttled') ?? 0n,
@@ -73,6 +80,7 @@ export async function readV2Stats(directory: string): Promise<Stats> {
     cpuset: {
       cpus: ((await read('cpuset.cpus.effective')) ?? '').trim(),
       mems: ((await read('cpuset.mems.effective')) ?? '').trim(),
+      flags: {},
     },
     memory: await memoryStats(read),
     pids: pidsStats(await read('pids.current'), await read('pids.max')),
