@@ -1,9 +1,9 @@
 /** LinuxFactory: makes, finds and lists the containers of one state root. */
-import { existsSync, lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { loadCgroups, newCgroups } from './cgroups/open.ts';
 import type { Config } from './config/config.ts';
-import { Container } from './container.ts';
+import { Container, type DestroyOptions } from './container.ts';
 import { Handle, type Root } from './container-handle.ts';
 import { ContainerError, LibcontainerError } from './errors.ts';
 import type { Status } from './lifecycle.ts';
@@ -30,6 +30,7 @@ export interface LoadOptions {
 
 /** A row of `list()`. A broken entry has `status: 'corrupt'` and the error. */
 export interface ContainerSummary {
+  readonly ociVersion: string;
   readonly id: string;
   readonly status: Status | 'corrupt';
   /** 0 when stopped. */
@@ -102,6 +103,27 @@ export class LinuxFactory {
   async load(id: string, options: LoadOptions = {}): Promise<Container> {
     checkId(id);
     return new Container(this.#handle(id, options));
+  }
+
+  /**
+   * `Container.destroy()` by ID. With `force` an ID that does not exist is no error, and a directory whose record is
+   * missing or cannot be read is removed too (what it named cannot be known any more).
+   * @throws as `load()` and `Container.destroy()`
+   */
+  async destroy(id: string, options: DestroyOptions = {}): Promise<void> {
+    checkId(id);
+    let handle: Handle;
+    try {
+      handle = this.#handle(id);
+    } catch (error) {
+      if (!(error instanceof ContainerError) || options.force !== true) throw error;
+      const directory = join(this.root, id);
+      if (lstatSync(directory, { throwIfNoEntry: false })?.isDirectory() === true)
+        rmSync(directory, { recursive: true });
+      return;
+    }
+    await using container = new Container(handle);
+    await container.destroy(options);
   }
 
   /** All containers of the root, by ID. A broken entry is a row of its own; it never hides the others. */
@@ -193,6 +215,7 @@ async function summary(handle: Handle): Promise<ContainerSummary> {
   const { status, pid } = await handle.live();
   const { record } = handle;
   return {
+    ociVersion: handle.config.ociVersion,
     id: handle.id,
     status,
     pid: status === 'stopped' ? 0 : pid,
@@ -205,6 +228,7 @@ async function summary(handle: Handle): Promise<ContainerSummary> {
 }
 
 const brokenRow = (id: string, error: unknown): ContainerSummary => ({
+  ociVersion: '',
   id,
   status: 'corrupt',
   pid: 0,

@@ -1,7 +1,19 @@
 // `npm run build [-- PART…]`: proto (lib/generated), init and init-faults (static, musl), addon, dist (library, CLI, types).
 // Parts: proto init addon dist. Up-to-date parts are skipped by comparing times, so a second run is quick.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -141,19 +153,122 @@ function addon() {
   ]);
 }
 
+// dist/index.cjs is the library, index.mjs the same objects for ESM, nrunc.cjs the command line over it. zod and
+// protobufjs are in files of their own that are required by the first config.json and the first start: reading and
+// compiling them would be half the time of `nrunc state`.
 async function dist() {
   const { build } = await import('esbuild');
+  const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
+  rmSync('dist', { recursive: true, force: true });
   const common = {
     bundle: true,
     platform: 'node',
     target: 'node20',
+    format: 'cjs',
     logLevel: 'warning',
     legalComments: 'none',
+    minifyWhitespace: true,
+    minifySyntax: true,
+    // require() in place of import(): the loader of ES modules costs more than what it would load.
+    supported: { 'dynamic-import': false },
+    define: {
+      // Only the ES module build of a test bundle has one (native/binding.ts).
+      'import.meta.url': '""',
+      NRUNC_VERSION: JSON.stringify(version),
+      NRUNC_COMMIT: JSON.stringify(sourceCommit()),
+    },
   };
-  await build({ ...common, entryPoints: ['lib/index.ts'], format: 'cjs', outfile: 'dist/index.cjs' });
+  const bundle = (entry, outfile, ...plugins) =>
+    build({ ...common, entryPoints: [entry], outfile, plugins: plugins.filter(Boolean) });
+  await bundle('lib/index.ts', 'dist/index.cjs', lazyFile, lazyFunctions);
+  // The error classes must be those of the library: `instanceof` decides in it.
+  await bundle('lib/config/spec.ts', 'dist/spec.cjs', errorsOfLibrary);
+  await bundle('lib/plan/encode.ts', 'dist/encode.cjs', errorsOfLibrary);
+  await bundle('lib/cli/nrunc.ts', 'dist/nrunc.cjs', library);
+  writeFileSync('dist/nrunc.cjs', `#!/usr/bin/env node\n${readFileSync('dist/nrunc.cjs', 'utf8')}`);
+  chmodSync('dist/nrunc.cjs', 0o755);
+
+  const names = Object.keys(createRequire(import.meta.url)(join(root, 'dist/index.cjs'))).sort();
+  writeFileSync(
+    'dist/index.mjs',
+    `import library from './index.cjs';\nexport const { ${names.join(', ')} } = library;\n`,
+  );
+  declarations();
 }
 
-const all = { proto, init, addon, dist };
+const external = (filter, path) => ({
+  name: `external ${path}`,
+  setup: ({ onResolve }) =>
+    onResolve({ filter }, ({ kind }) => (kind === 'entry-point' ? undefined : { path, external: true })),
+});
+const lazyFile = external(/\/spec\.ts$/, './spec.cjs');
+const errorsOfLibrary = external(/\/errors\.ts$/, './index.cjs');
+const library = external(/\/index\.ts$/, './index.cjs');
+/** A static import whose file is required by the first call of one of its functions. */
+const lazyFunctions = {
+  name: 'lazy encode',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^\.\/encode\.cjs$/ }, ({ path }) => ({ path, external: true }));
+    onLoad({ filter: /\/plan\/encode\.ts$/ }, () => ({
+      contents: `export const encodePlan = (...plan) => require('./encode.cjs').encodePlan(...plan);`,
+      loader: 'js',
+    }));
+  },
+};
+
+/** Type declarations for both kinds of module; TypeScript leaves the `.ts` of import paths as it is. */
+function declarations() {
+  run('node_modules/.bin/tsc', [
+    '--noEmit',
+    'false',
+    '--declaration',
+    '--emitDeclarationOnly',
+    '--stripInternal',
+    '--rootDir',
+    'lib',
+    '--outDir',
+    'dist/types',
+    '--project',
+    'tsconfig.dist.json',
+  ]);
+  rmSync('dist/types/cli', { recursive: true, force: true });
+  cpSync('dist/types', 'dist/types-cjs', { recursive: true });
+  for (const [directory, imported, suffix] of [
+    ['dist/types', '.js', '.d.ts'],
+    ['dist/types-cjs', '.cjs', '.d.cts'],
+  ])
+    for (const name of readdirSync(directory, { recursive: true })) {
+      if (!name.endsWith('.d.ts')) continue;
+      const path = join(directory, name);
+      const text = readFileSync(path, 'utf8').replace(
+        /((?:from|import\()\s*'\.[^']*)\.ts'/g,
+        `$1${imported}'`,
+      );
+      rmSync(path);
+      writeFileSync(path.replace(/\.d\.ts$/, suffix), text);
+    }
+}
+
+function sourceCommit() {
+  try {
+    return execFileSync('git', ['rev-parse', '--short=12', 'HEAD'], { stdio: ['ignore', 'pipe', 'ignore'] })
+      .toString()
+      .trim();
+  } catch {
+    return 'unknown';
+  }
+}
+
+/** `npm pack`: the native files of this machine's architecture go into the package. A checkout uses those in build/. */
+async function native() {
+  const directory = `dist/native/${process.platform}-${process.arch}`;
+  mkdirSync(directory, { recursive: true });
+  copyFileSync('build/Release/libcontainer.node', join(directory, 'libcontainer.node'));
+  copyFileSync('build/init/init', join(directory, 'init'));
+  chmodSync(join(directory, 'init'), 0o755);
+}
+
+const all = { proto, init, addon, dist, native };
 for (const part of parts) {
   if (!all[part]) {
     console.error(`build: unknown part ${part}; parts: ${Object.keys(all).join(' ')}`);

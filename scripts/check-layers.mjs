@@ -13,7 +13,7 @@ const layers = [
   { name: 'cli', files: /^cli\// },
   { name: 'index', files: /^index\.ts$/ },
   { name: 'factory', files: /^factory\.ts$/ },
-  { name: 'container', files: /^container[\w-]*\.ts$/ },
+  { name: 'container', files: /^(container[\w-]*|features)\.ts$/ },
   {
     name: 'parent, events, cgroups, criu',
     files: /^(parent|events|cgroups|criu)\/|^(process|reconcile)\.ts$/,

@@ -1,0 +1,85 @@
+/** What run and create have in common: the bundle's Config, the first process, the pid file. */
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { type Config, type Container, loadConfig, Process, type ProcessOptions } from '../index.ts';
+import { inheritedFds } from './inherited-fds.ts';
+import { containerIdOf, type Invocation, openFactory } from './invocation.ts';
+
+export interface Prepared {
+  readonly container: Container;
+  readonly config: Config;
+  readonly options: ProcessOptions;
+  /** Absolute. */
+  readonly pidFile: string | undefined;
+}
+
+export function configOptions({ options, globals, log }: Invocation) {
+  return {
+    noPivotRoot: options.flag('no-pivot'),
+    noNewKeyring: options.flag('no-new-keyring'),
+    systemdCgroup: globals.flag('systemd-cgroup'),
+    onWarning: (message: string) => log.warning(message),
+  };
+}
+
+/** @param detached The command returns while the container lives on. */
+export async function prepare(invocation: Invocation, detached: boolean): Promise<Prepared> {
+  const { options } = invocation;
+  const pidFile = absolute(options.text('pid-file'));
+  const consoleSocket = absolute(options.text('console-socket'));
+  const bundle = options.text('bundle') ?? '';
+  // runc works in the bundle: relative paths of the command line were made absolute before.
+  if (bundle !== '') process.chdir(bundle);
+  const config = await loadConfig('.', configOptions(invocation));
+  if (config.process === undefined) throw new Error('process property must not be empty');
+  checkTerminal(config.process.terminal, detached, consoleSocket);
+  const { fds, env } = inheritedFds(options.number('preserve-fds'));
+  const id = containerIdOf(invocation);
+  if (id === '') throw new Error('container id cannot be empty');
+  const notifySocket = process.env.NOTIFY_SOCKET;
+  const container = await openFactory(invocation).create(
+    id,
+    config,
+    notifySocket === undefined || notifySocket === '' ? {} : { notifySocket },
+  );
+  return {
+    container,
+    config,
+    pidFile,
+    options: {
+      ...config.process,
+      env: [...config.process.env, ...env],
+      ...(fds.length > 0 ? { preservedFds: fds } : {}),
+      ...(consoleSocket === undefined ? {} : { consoleSocket }),
+    },
+  };
+}
+
+export const absolute = (path: string | undefined): string | undefined =>
+  path === undefined || path === '' ? undefined : resolve(path);
+
+/** runc's rules and words: a terminal needs somebody who holds its other end. */
+export function checkTerminal(terminal: boolean, detached: boolean, consoleSocket: string | undefined): void {
+  if (detached && terminal && consoleSocket === undefined)
+    throw new Error('cannot allocate tty if nrunc will detach without setting console socket');
+  if ((!detached || !terminal) && consoleSocket !== undefined)
+    throw new Error('cannot use console socket if nrunc will not detach or allocate tty');
+}
+
+/** The descriptors of nrunc itself, for a process that outlives it or needs no terminal. */
+export function detachedProcess(options: ProcessOptions): Process {
+  if (options.terminal === true) return new Process(options);
+  return new Process({ ...options, stdin: 'inherit', stdout: 'inherit', stderr: 'inherit' });
+}
+
+/** A reader never sees half a number: temporary file beside it, then rename. */
+export function writePidFile(file: string, pid: number): void {
+  const temporary = join(dirname(file), `.${basename(file)}`);
+  try {
+    writeFileSync(temporary, String(pid), { flag: 'wx', mode: 0o666 });
+    renameSync(temporary, file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}

@@ -1,0 +1,21 @@
+/** `nrunc features`: what this runtime knows, in the runtime-spec's features structure. */
+import { features } from '../../index.ts';
+import { type GoJson, goJson } from '../go-json.ts';
+import type { Invocation } from '../invocation.ts';
+import { print } from '../output.ts';
+import { commit, version } from '../version.ts';
+
+export async function run(_invocation: Invocation): Promise<number> {
+  const { annotations, ...known } = features();
+  const document: { readonly [name: string]: GoJson } = {
+    ...known,
+    annotations: {
+      ...annotations,
+      'nrunc.checkpoint.enabled': 'false',
+      'nrunc.commit': commit,
+      'nrunc.version': version,
+    },
+  };
+  print(`${goJson(document, '    ')}\n`);
+  return 0;
+}

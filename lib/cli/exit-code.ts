@@ -1,0 +1,6 @@
+/** Exit codes of the command line: the process's own or 128 + signal; main.ts has those of failures. */
+import { type ExitStatus, signalNumber } from '../index.ts';
+
+export function exitCode(status: ExitStatus): number {
+  return status.kind === 'exited' ? status.code : 128 + signalNumber(status.signal);
+}

@@ -1,0 +1,19 @@
+/** What every command gets: its options and arguments, the global options, the log. */
+import { LinuxFactory } from '../index.ts';
+import type { Log } from './log.ts';
+import type { Options } from './options.ts';
+
+export interface Invocation {
+  readonly command: string;
+  readonly options: Options;
+  readonly arguments: readonly string[];
+  readonly globals: Options;
+  /** Absolute. */
+  readonly root: string;
+  readonly log: Log;
+}
+
+export const containerIdOf = (invocation: Invocation): string => invocation.arguments[0] ?? '';
+
+export const openFactory = (invocation: Invocation): LinuxFactory =>
+  new LinuxFactory({ root: invocation.root });

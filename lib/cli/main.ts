@@ -1,0 +1,148 @@
+/** nrunc: runc's command line over the library. Global options, choice of the command, exit code. */
+import { resolve } from 'node:path';
+import { errorCode, errorHint, errorText } from './error-text.ts';
+import type { Invocation } from './invocation.ts';
+import { Log, type LogFormat } from './log.ts';
+import { type Options, parseOptions } from './options.ts';
+import { print } from './output.ts';
+import { type CommandSpec, findCommand, globalOptions } from './table.ts';
+import { UsageError } from './usage-error.ts';
+
+const failed = 1;
+const execFailed = 255;
+/** urfave/cli's code for a command that does not exist. */
+const noSuchCommand = 3;
+
+/** Commands whose failure says so before the sentence, as runc's do. */
+const prefixes: { readonly [command: string]: string } = {
+  run: 'nrunc run failed: ',
+  create: 'nrunc create failed: ',
+  exec: 'exec failed: ',
+};
+
+export async function main(words: readonly string[]): Promise<number> {
+  const plainLog = new Log({ format: 'text', debug: false, file: undefined });
+  let globals: Options;
+  let rest: readonly string[];
+  try {
+    ({ options: globals, arguments: rest } = parseOptions(globalOptions, words, 'first'));
+  } catch (error) {
+    return await refuse(plainLog, undefined, error);
+  }
+  const [name, ...others] = rest;
+  if (globals.flag('version')) {
+    const { versionText } = await import('./version.ts');
+    print(versionText());
+    return 0;
+  }
+  if (globals.flag('help') || name === undefined || name === 'help' || name === 'h') {
+    const topic = name === 'help' || name === 'h' ? others[0] : undefined;
+    return topic === undefined ? await help(undefined) : await helpOn(plainLog, topic);
+  }
+  let log: Log;
+  let root: string;
+  try {
+    log = openLog(globals);
+    root = stateRoot(globals);
+  } catch (error) {
+    plainLog.error(errorText(error));
+    return failed;
+  }
+  try {
+    return await runCommand({ command: name, words: others, globals, root, log });
+  } finally {
+    log.close();
+  }
+}
+
+interface Call {
+  readonly command: string;
+  readonly words: readonly string[];
+  readonly globals: Options;
+  readonly root: string;
+  readonly log: Log;
+}
+
+async function runCommand({ command, words, globals, root, log }: Call): Promise<number> {
+  const spec = findCommand(command);
+  if (spec === undefined) {
+    log.error(`No help topic for '${command}'`);
+    return noSuchCommand;
+  }
+  let invocation: Invocation;
+  try {
+    const parsed = parseOptions(spec.options, words, spec.order ?? 'mixed');
+    if (parsed.options.flag('help')) return await help(command);
+    checkCount(command, spec, parsed.arguments.length);
+    invocation = { command, options: parsed.options, arguments: parsed.arguments, globals, root, log };
+  } catch (error) {
+    return await refuse(log, command, error);
+  }
+  try {
+    log.debug(`nrunc ${command} ${words.join(' ')}`);
+    const { run } = await spec.load();
+    return await run(invocation);
+  } catch (error) {
+    const hint = errorHint(error);
+    if (hint !== undefined) log.debug(`${errorCode(error)}: ${hint}`);
+    log.error(`${prefixes[command] ?? ''}${errorText(error)}`);
+    if (log.debugging && error instanceof Error && error.stack !== undefined) log.debug(error.stack);
+    return command === 'exec' ? execFailed : failed;
+  }
+}
+
+function checkCount(command: string, { count: [fewest, most] }: CommandSpec, given: number): void {
+  if (given >= fewest && given <= most) return;
+  const wanted =
+    fewest === most
+      ? `exactly ${fewest}`
+      : given < fewest
+        ? `a minimum of ${fewest}`
+        : `a maximum of ${most}`;
+  throw new UsageError(`nrunc: "${command}" requires ${wanted} argument(s)`, false);
+}
+
+async function refuse(log: Log, command: string | undefined, error: unknown): Promise<number> {
+  if (!(error instanceof UsageError)) throw error;
+  const separator = command === undefined ? '. ' : ': ';
+  print(`Incorrect Usage${error.inline ? `${separator}${error.message}` : '.'}\n\n`);
+  await help(command);
+  log.error(error.message);
+  return failed;
+}
+
+async function help(command: string | undefined): Promise<number> {
+  const { commandHelp, programHelp } = await import('./help.ts');
+  print(command === undefined ? programHelp() : commandHelp(command));
+  return 0;
+}
+
+async function helpOn(log: Log, topic: string): Promise<number> {
+  if (findCommand(topic) !== undefined) return await help(topic);
+  log.error(`No help topic for '${topic}'`);
+  return noSuchCommand;
+}
+
+function choice(globals: Options, name: string, allowed: readonly string[], otherwise: string): string {
+  const value = globals.text(name) ?? otherwise;
+  if (!allowed.includes(value)) throw new Error(`invalid ${name}: ${value}`);
+  return value;
+}
+
+function openLog(globals: Options): Log {
+  const format = choice(globals, 'log-format', ['text', 'json'], 'text') as LogFormat;
+  const file = globals.text('log');
+  return new Log({ format, debug: globals.flag('debug'), file: file ? resolve(file) : undefined });
+}
+
+/** The default of someone who is not root is beside their other run-time files, as runc has it. */
+function stateRoot(globals: Options): string {
+  if (choice(globals, 'rootless', ['true', 'false', 'auto'], 'auto') === 'true')
+    throw new Error('--rootless=true is not supported: run as root');
+  const given = globals.text('root');
+  if (given !== undefined && given !== '') return resolve(given);
+  const runtimeDirectory = process.env.XDG_RUNTIME_DIR;
+  return process.geteuid?.() !== 0 && runtimeDirectory !== undefined && runtimeDirectory !== ''
+    ? resolve(runtimeDirectory, 'libcontainer')
+    : '/run/libcontainer';
+}

@@ -1,0 +1,76 @@
+/** What this runtime knows: the runtime-spec's features structure (features.md, features-linux.md). */
+import { hookNames, namespaceTypes } from './config/convert.ts';
+import { mountOptionNames } from './config/mount-options.ts';
+import { seccompActions, seccompArchitectures, seccompFlags, seccompOperators } from './config/seccomp.ts';
+import { binding } from './native/binding.ts';
+import { capabilities } from './plan/numbers.ts';
+
+export interface Features {
+  readonly ociVersionMin: string;
+  readonly ociVersionMax: string;
+  readonly hooks: readonly string[];
+  readonly mountOptions: readonly string[];
+  readonly linux: {
+    readonly namespaces: readonly string[];
+    readonly capabilities: readonly string[];
+    readonly cgroup: {
+      readonly v1: boolean;
+      readonly v2: boolean;
+      readonly systemd: boolean;
+      readonly systemdUser: boolean;
+      readonly rdma: boolean;
+    };
+    readonly seccomp: {
+      readonly enabled: boolean;
+      readonly actions: readonly string[];
+      readonly operators: readonly string[];
+      readonly archs: readonly string[];
+      readonly knownFlags: readonly string[];
+      readonly supportedFlags: readonly string[];
+    };
+    readonly apparmor: { readonly enabled: boolean };
+    readonly selinux: { readonly enabled: boolean };
+    readonly intelRdt: { readonly enabled: boolean };
+    readonly mountExtensions: { readonly idmap: { readonly enabled: boolean } };
+    readonly netDevices: { readonly enabled: boolean };
+  };
+  readonly annotations: { readonly [name: string]: string };
+}
+
+/** Refused by config/unsupported.ts: known to the specification, not done by us. */
+const withoutNotify = (names: readonly string[]): string[] =>
+  names
+    .filter(name => name !== 'SCMP_ACT_NOTIFY' && name !== 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV')
+    .sort();
+
+/**
+ * The features of this version on this machine's architecture; `linux.seccomp` is what its libseccomp compiles.
+ * @throws {LibcontainerError} `ERR_PLATFORM`, `ERR_ADDON`
+ */
+export function features(): Features {
+  return {
+    ociVersionMin: '1.0.0',
+    ociVersionMax: '1.3.0',
+    hooks: hookNames,
+    mountOptions: mountOptionNames(),
+    linux: {
+      namespaces: namespaceTypes.filter(type => type !== 'user' && type !== 'time').sort(),
+      capabilities: Object.keys(capabilities),
+      cgroup: { v1: true, v2: true, systemd: false, systemdUser: false, rdma: true },
+      seccomp: {
+        enabled: true,
+        actions: withoutNotify(seccompActions),
+        operators: [...seccompOperators].sort(),
+        archs: [...seccompArchitectures].sort(),
+        knownFlags: [...seccompFlags].sort(),
+        supportedFlags: withoutNotify(seccompFlags),
+      },
+      apparmor: { enabled: false },
+      selinux: { enabled: false },
+      intelRdt: { enabled: false },
+      mountExtensions: { idmap: { enabled: false } },
+      netDevices: { enabled: false },
+    },
+    annotations: { 'io.github.seccomp.libseccomp.version': binding().seccompVersion() },
+  };
+}
