@@ -15,12 +15,12 @@ const isRecord = (value: unknown): value is { readonly [name: string]: Seen } =>
 export function parseProbe(output: string): Facts {
   // A terminal may echo what stood in its input (script(1) sends an end of file).
   const start = output.indexOf('{"');
-  const [first = ''] = output.slice(start).split(/\r?\n/);
+  const [first = ''] = output.slice(start).split(/\r*\n/);
   const document: unknown = JSON.parse(first);
   if (!isRecord(document)) throw new Error(`no object: ${first}`);
   const facts: Facts = new Map();
   for (const [name, value] of Object.entries(normalise(document))) flatten(name, value, facts);
-  for (const row of output.slice(0, start).split(/\r?\n/)) {
+  for (const row of output.slice(0, start).split(/\r*\n/)) {
     const [, path, value] = /^(\/sys\/fs\/cgroup\S*) (.*)$/.exec(row) ?? [];
     if (path !== undefined) facts.set(`cgroupFile ${path}`, value ?? '');
   }
@@ -28,9 +28,18 @@ export function parseProbe(output: string): Facts {
 }
 
 function normalise(probe: Probe): { [name: string]: Seen } {
-  const { pid: _, mountinfo, namespaces, fds, ...rest } = probe;
+  const { pid: _, mountinfo, namespaces, fds, cgroup, env, ...rest } = probe;
   return {
     ...rest,
+    // Its order has no meaning.
+    env: strings(env).sort(),
+    // Hierarchy numbers are the host's.
+    cgroup: Object.fromEntries(
+      strings(cgroup).map(line => {
+        const [, controllers = '', path = ''] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+        return [controllers || 'unified', path];
+      }),
+    ),
     mounts: mountsOf(strings(mountinfo)),
     namespaces: namespacesOf(namespaces),
     fds: isRecord(fds)
@@ -87,6 +96,8 @@ export interface Permitted {
   readonly fact: RegExp;
   readonly theirs?: RegExp;
   readonly ours?: RegExp;
+  /** What theirs would be without the difference. */
+  readonly map?: (theirs: string) => string;
   readonly why: string;
 }
 
@@ -97,8 +108,11 @@ export function differences(theirs: Facts, ours: Facts, permitted: readonly Perm
     const [a, b] = [theirs.get(fact) ?? '(absent)', ours.get(fact) ?? '(absent)'];
     if (a === b) continue;
     const row = permitted.find(
-      ({ fact: pattern, theirs: before, ours: now }) =>
-        pattern.test(fact) && (before?.test(a) ?? true) && (now?.test(b) ?? true),
+      ({ fact: pattern, theirs: before, ours: now, map }) =>
+        pattern.test(fact) &&
+        (before?.test(a) ?? true) &&
+        (now?.test(b) ?? true) &&
+        (map === undefined || map(a) === b),
     );
     if (row === undefined) found.push(`${fact}: ${a} → ${b}`);
   }
