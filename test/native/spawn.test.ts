@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { SpawnJob } from '../../lib/native/binding.ts';
 import { eventually } from '../harness/deadline.ts';
 import { type TestContext, test } from '../harness/test.ts';
 import { addon, descriptors, Run, standInPath } from './stand-in.ts';
