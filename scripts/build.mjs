@@ -9,6 +9,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -159,7 +160,10 @@ function addon() {
 async function dist() {
   const { build } = await import('esbuild');
   const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
-  rmSync('dist', { recursive: true, force: true });
+  if (fresh('dist/nrunc.cjs', 'lib', 'package.json')) return;
+  // Made aside and moved at the end, file by file: a command that runs meanwhile finds the one or the other.
+  const made = 'build/dist';
+  rmSync(made, { recursive: true, force: true });
   const common = {
     bundle: true,
     platform: 'node',
@@ -178,22 +182,37 @@ async function dist() {
       NRUNC_COMMIT: JSON.stringify(sourceCommit()),
     },
   };
-  const bundle = (entry, outfile, ...plugins) =>
-    build({ ...common, entryPoints: [entry], outfile, plugins: plugins.filter(Boolean) });
-  await bundle('lib/index.ts', 'dist/index.cjs', lazyFile, lazyFunctions);
+  const bundle = (entry, name, ...plugins) =>
+    build({ ...common, entryPoints: [entry], outfile: join(made, name), plugins });
+  await bundle('lib/index.ts', 'index.cjs', lazyFile, lazyFunctions);
   // The error classes must be those of the library: `instanceof` decides in it.
-  await bundle('lib/config/spec.ts', 'dist/spec.cjs', errorsOfLibrary);
-  await bundle('lib/plan/encode.ts', 'dist/encode.cjs', errorsOfLibrary);
-  await bundle('lib/cli/nrunc.ts', 'dist/nrunc.cjs', library);
-  writeFileSync('dist/nrunc.cjs', `#!/usr/bin/env node\n${readFileSync('dist/nrunc.cjs', 'utf8')}`);
-  chmodSync('dist/nrunc.cjs', 0o755);
-
-  const names = Object.keys(createRequire(import.meta.url)(join(root, 'dist/index.cjs'))).sort();
+  await bundle('lib/config/spec.ts', 'spec.cjs', errorsOfLibrary);
+  await bundle('lib/plan/encode.ts', 'encode.cjs', errorsOfLibrary);
+  await bundle('lib/cli/nrunc.ts', 'nrunc.cjs', library, lazyFunctions);
+  const program = join(made, 'nrunc.cjs');
+  writeFileSync(program, `#!/usr/bin/env node\n${readFileSync(program, 'utf8')}`);
+  chmodSync(program, 0o755);
+  const names = Object.keys(createRequire(import.meta.url)(join(root, made, 'index.cjs'))).sort();
   writeFileSync(
-    'dist/index.mjs',
+    join(made, 'index.mjs'),
     `import library from './index.cjs';\nexport const { ${names.join(', ')} } = library;\n`,
   );
-  declarations();
+  declarations(made);
+  moveFiles(made, 'dist');
+}
+
+/** Replaces what is in `to` by what is in `from`; what is only in `to` goes. */
+function moveFiles(from, to) {
+  mkdirSync(to, { recursive: true });
+  const entries = readdirSync(from, { withFileTypes: true });
+  for (const entry of entries) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)];
+    if (entry.isDirectory()) moveFiles(source, target);
+    else renameSync(source, target);
+  }
+  // The native files of a package are another part's.
+  const kept = new Set(['native', ...entries.map(({ name }) => name)]);
+  for (const name of readdirSync(to)) if (!kept.has(name)) rmSync(join(to, name), { recursive: true });
 }
 
 const external = (filter, path) => ({
@@ -204,42 +223,59 @@ const external = (filter, path) => ({
 const lazyFile = external(/\/spec\.ts$/, './spec.cjs');
 const errorsOfLibrary = external(/\/errors\.ts$/, './index.cjs');
 const library = external(/\/index\.ts$/, './index.cjs');
-/** A static import whose file is required by the first call of one of its functions. */
+/**
+ * Static imports of functions whose module is required by the first call of one: what a start needs, and `state` does not.
+ */
+const lazyBuiltins = /^node:(child_process|crypto)$/;
 const lazyFunctions = {
-  name: 'lazy encode',
+  name: 'lazy functions',
   setup({ onResolve, onLoad }) {
     onResolve({ filter: /^\.\/encode\.cjs$/ }, ({ path }) => ({ path, external: true }));
-    onLoad({ filter: /\/plan\/encode\.ts$/ }, () => ({
-      contents: `export const encodePlan = (...plan) => require('./encode.cjs').encodePlan(...plan);`,
-      loader: 'js',
-    }));
+    onResolve({ filter: lazyBuiltins }, ({ path, namespace }) =>
+      namespace === 'lazy' ? { path, external: true } : { path, namespace: 'lazy' },
+    );
+    onLoad({ filter: /\/plan\/encode\.ts$/ }, () => stubs('./encode.cjs', ['encodePlan']));
+    onLoad({ filter: lazyBuiltins, namespace: 'lazy' }, ({ path }) => {
+      const module = createRequire(import.meta.url)(path);
+      return stubs(
+        path,
+        Object.keys(module).filter(name => typeof module[name] === 'function' && name !== 'default'),
+      );
+    });
   },
 };
+function stubs(path, names) {
+  const lines = names.map(
+    name => `export const ${name} = (...given) => require('${path}').${name}(...given);`,
+  );
+  return { contents: lines.join('\n'), loader: 'js' };
+}
 
 /** Type declarations for both kinds of module; TypeScript leaves the `.ts` of import paths as it is. */
-function declarations() {
+function declarations(directory) {
   run('node_modules/.bin/tsc', [
     '--noEmit',
     'false',
     '--declaration',
     '--emitDeclarationOnly',
+    // `npm run check` is who complains.
+    '--noCheck',
     '--stripInternal',
     '--rootDir',
     'lib',
     '--outDir',
-    'dist/types',
+    join(directory, 'types'),
     '--project',
     'tsconfig.dist.json',
   ]);
-  rmSync('dist/types/cli', { recursive: true, force: true });
-  cpSync('dist/types', 'dist/types-cjs', { recursive: true });
-  for (const [directory, imported, suffix] of [
-    ['dist/types', '.js', '.d.ts'],
-    ['dist/types-cjs', '.cjs', '.d.cts'],
+  cpSync(join(directory, 'types'), join(directory, 'types-cjs'), { recursive: true });
+  for (const [folder, imported, suffix] of [
+    ['types', '.js', '.d.ts'],
+    ['types-cjs', '.cjs', '.d.cts'],
   ])
-    for (const name of readdirSync(directory, { recursive: true })) {
+    for (const name of readdirSync(join(directory, folder), { recursive: true })) {
       if (!name.endsWith('.d.ts')) continue;
-      const path = join(directory, name);
+      const path = join(directory, folder, name);
       const text = readFileSync(path, 'utf8').replace(
         /((?:from|import\()\s*'\.[^']*)\.ts'/g,
         `$1${imported}'`,

@@ -24,8 +24,8 @@ function sentence(error: unknown): string {
   return error.message;
 }
 
-/** `container does not exist` and its like are whole sentences that callers compare. */
-const isRefusal = (error: Error): boolean => errorCode(error)?.startsWith('ERR_CONTAINER_') === true;
+/** `container does not exist`, `executable file not found in $PATH` and their like are whole sentences that callers compare. */
+const isRefusal = (error: Error): boolean => /^ERR_(CONTAINER|EXEC)_/.test(errorCode(error) ?? '');
 
 export function errorText(error: unknown): string {
   const parts: string[] = [];
