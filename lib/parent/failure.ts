@@ -82,13 +82,16 @@ function syscallError(event: FailedEvent): SyscallError {
 
 function prepareError(event: FailedEvent, context: FailureContext): unknown {
   const cause = syscallError(event);
+  const refused = cause.errnoName === 'EACCES' || cause.errnoName === 'EPERM';
+  // Before the cgroup's own words: whoever is not root mostly fails here first.
+  if (refused && process.geteuid?.() !== 0)
+    return new LibcontainerError('ERR_PRIVILEGE', { detail: `${event.syscall}(${event.args})`, cause });
   const index = event.index - context.cgroupOffset;
   if (index >= 0 && index < context.cgroup.operations.length && context.cgroup.failure !== undefined)
     return context.cgroup.failure(index, cause);
   if (event.step === 'mkdir' && cause.errnoName === 'EEXIST')
     return new ContainerError('ERR_CONTAINER_EXISTS', context.containerId);
-  if (cause.errnoName === 'EACCES' || cause.errnoName === 'EPERM')
-    return new LibcontainerError('ERR_PRIVILEGE', { detail: context.stateDirectory, cause });
+  if (refused) return new LibcontainerError('ERR_PRIVILEGE', { detail: context.stateDirectory, cause });
   return new LibcontainerError('ERR_STATE_ROOT', { detail: context.stateDirectory, cause });
 }
 

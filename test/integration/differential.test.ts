@@ -37,7 +37,20 @@ const permitted: readonly Permitted[] = [
   {
     fact: /^(fds [012]|stdio)$/,
     theirs: /^pipe$|"type":"p"/,
+    // What command() gives: /dev/null and sockets. The null device stays root's.
+    map: theirs =>
+      theirs === 'pipe'
+        ? 'socket'
+        : theirs
+            .replace(/^\[\{[^}]*\}/, '[{"type":"c","uid":0,"gid":0,"tty":false}')
+            .replaceAll('"p"', '"s"'),
     why: 'without a terminal nrunc gives its own descriptors to the container; runc copies through pipes of its own',
+  },
+  {
+    fact: /^fds 0$/,
+    theirs: /^pipe$/,
+    ours: /^\/dev\/null$/,
+    why: "as above, and it is the container's own null device",
   },
   {
     fact: /^cgroup unified$/,
