@@ -37,7 +37,26 @@ struct Missing {
   size_t prefix;     // length of the existing part
 };
 
+// Most often only the last component is missing: one look instead of one for each component.
+static bool only_last_missing(Init& init, const char* path, Missing& missing) {
+  const char* slash = strrchr(path, '/');
+  const char* name = slash == nullptr ? path : slash + 1;
+  const size_t length = strlen(name);
+  if (length == 0 || length >= sizeof missing.name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+    return false;
+  char parent[path_max];
+  missing.prefix = static_cast<size_t>(name - path);
+  memcpy(parent, path, missing.prefix);
+  parent[missing.prefix] = 0;
+  missing.parent = open_in_root(init, parent, O_PATH | O_DIRECTORY);
+  if (!missing.parent) return false;
+  memcpy(missing.name, name, length + 1);
+  missing.rest = name + length;
+  return true;
+}
+
 static Result find_missing(Init& init, const char* path, Missing& missing) {
+  if (only_last_missing(init, path, missing)) return Result::ok;
   missing.parent = open_in_root(init, ".", O_PATH | O_DIRECTORY);
   if (!missing.parent) return init.failed("openat2", Raw{"rootfs"}, ".");
   char prefix[path_max];
