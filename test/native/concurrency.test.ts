@@ -3,7 +3,7 @@ import { execFile, spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { eventually, waitFor, within } from '../harness/deadline.ts';
-import { test } from '../harness/test.ts';
+import { type TestContext, test } from '../harness/test.ts';
 import { addon, descriptors, Run, standInPath } from './stand-in.ts';
 
 const script = (code: number) => ['send R', 'expect G', 'send X', 'close', `exit ${code}`];
@@ -66,43 +66,35 @@ const run = lines => addon.spawn(
 if (workerData.mode === 'run') run(['send R', 'expect G', 'send X', 'close', 'exit 7']);
 if (workerData.mode === 'leave') run(['send R', 'expect G', 'send W', 'pause']);
 if (workerData.mode === 'unready') run(['send S\\\\x0a\\\\x01a', 'expect G', 'pause']);
-if (workerData.mode === 'unref') { run(['send R', 'expect G', 'send W', 'pause']).unref(); }
 `;
 type Message = { readonly type: string; readonly pid?: number; readonly status?: number };
 
-function worker(mode: string) {
+function worker(t: TestContext, mode: string) {
   const started = new Worker(workerSource, {
     eval: true,
     workerData: { addon: addonPath(), init: standInPath(), mode },
-    stdout: true,
   });
-  started.stdout.resume();
+  t.after(() => started.terminate());
   const messages: Message[] = [];
+  started.on('message', (event: Message) => messages.push(event));
+  /** The first event of this type, also when it came before somebody asked. */
   const message = (type: string) =>
-    within(
-      new Promise<Message>(resolve => {
-        started.on('message', (event: Message) => {
-          messages.push(event);
-          if (event.type === type) resolve(event);
-        });
-      }),
-      `message ${type}`,
-    );
-  return { started, message, messages };
+    eventually(`message ${type}`, () => messages.find(event => event.type === type));
+  return { started, message };
 }
 
 const alive = (pid: number) => addon().startTime(pid) !== null;
 
-test('a Worker has an instance of its own and ends when its container has ended', async () => {
-  const { started, message } = worker('run');
+test('a Worker has an instance of its own and ends when its container has ended', async t => {
+  const { started, message } = worker(t, 'run');
   const exited = waitFor<[number]>(started, 'exit');
   assert.equal((await message('exit')).status, 7);
   assert.equal((await exited)[0], 0);
 });
 
 test('terminating a Worker kills children that are not ready, and only those; the others are reaped later', async t => {
-  const leaving = worker('leave');
-  const unready = worker('unready');
+  const leaving = worker(t, 'leave');
+  const unready = worker(t, 'unready');
   const left = (await leaving.message('waiting')).pid ?? 0;
   const lost = (await unready.message('sync')).pid ?? 0;
   t.after(() => {
@@ -116,20 +108,28 @@ test('terminating a Worker kills children that are not ready, and only those; th
   await eventually('both are reaped', () => zombies().length === 0 && !alive(left));
 });
 
-test('a process that exits leaves what is running', async t => {
+/** A process of its own with the addon and `spawn(plan, onEvent)`. */
+function runNode(script: string): Promise<{ readonly code: unknown; readonly output: string }> {
   const source = `
     const m = { exports: {} };
     process.dlopen(m, ${JSON.stringify(addonPath())});
     m.exports.configure({ init: ${JSON.stringify(standInPath())} });
     const quiet = m.exports.open('/dev/null', 2, 0);
-    m.exports.spawn({ before: [], plan: Buffer.from('send R\\nexpect G\\nsend W\\npause'), cloneFlags: 0, stdio: [quiet, quiet, quiet],
-      preserved: [], slots: [], askReady: false, faults: false }, event => {
-      if (event.type === 'waiting') { console.log(event.pid); process.exit(3); }
-    });`;
-  const result = await new Promise<{ code: number | string | null | undefined; output: string }>(resolve =>
+    const spawn = (plan, onEvent) => m.exports.spawn({ before: [], plan: Buffer.from(plan), cloneFlags: 0,
+      stdio: [quiet, quiet, quiet], preserved: [], slots: [], askReady: false, faults: false }, onEvent);
+    ${script}`;
+  return new Promise(resolve =>
     execFile(process.execPath, ['-e', source], { timeout: 60_000 }, (error, stdout) =>
-      resolve({ code: error?.code, output: stdout }),
+      resolve({ code: error === null ? 0 : (error.code ?? error.signal), output: stdout }),
     ),
+  );
+}
+
+test('a process that exits leaves what is running', async t => {
+  const result = await runNode(
+    `spawn('send R\\nexpect G\\nsend W\\npause', event => {
+      if (event.type === 'waiting') { console.log(event.pid); process.exit(3); }
+    });`,
   );
   assert.equal(result.code, 3);
   const pid = Number(result.output);
@@ -137,30 +137,33 @@ test('a process that exits leaves what is running', async t => {
   assert.ok(alive(pid), 'the child past ready lives on');
 });
 
-test('a handle keeps the event loop until its child is gone, unless it is unref’d', async t => {
-  const { started, message } = worker('unref');
-  // 'waiting' may come after the Worker has ended by itself: both are fine, the end is what counts.
-  const exited = waitFor<[number]>(started, 'exit');
-  const seen = message('waiting').catch(() => undefined);
-  assert.equal((await exited)[0], 0);
-  const pid = (await Promise.race([seen, Promise.resolve(undefined)]))?.pid;
-  t.after(() => {
-    if (pid !== undefined && alive(pid)) process.kill(pid, 'SIGKILL');
-  });
+test('an unref’d handle does not keep the process, and its child lives on', async t => {
+  const result = await runNode(
+    `const handle = spawn('send R\\nexpect G\\nsend W\\npause', event => {
+      if (event.type !== 'waiting') return;
+      console.log(event.pid);
+      handle.unref();
+    });`,
+  );
+  assert.equal(result.code, 0);
+  const pid = Number(result.output);
+  t.after(() => process.kill(pid, 'SIGKILL'));
+  assert.ok(alive(pid));
+});
+
+test('a handle keeps the process until its child is gone', async () => {
+  const result = await runNode(
+    `spawn('send R\\nexpect G\\nsend X\\nclose\\nexit 5', event => {
+      if (event.type === 'exit') console.log(event.status);
+    });`,
+  );
+  assert.deepEqual(result, { code: 0, output: '5\n' });
 });
 
 test('a listener that throws is an uncaught exception, and the next event still comes', async () => {
-  const source = `
-    const m = { exports: {} };
-    process.dlopen(m, ${JSON.stringify(addonPath())});
-    m.exports.configure({ init: ${JSON.stringify(standInPath())} });
-    process.on('uncaughtException', error => console.log('uncaught', error.message));
-    m.exports.spawn({ before: [], plan: Buffer.from('send R\\nexpect G\\nsend X\\nclose\\nexit 0'), cloneFlags: 0,
-      stdio: [quiet, quiet, quiet], preserved: [], slots: [], askReady: false, faults: false }, event => { throw new Error(event.type); });`;
-  const output = await new Promise<string>((resolve, reject) =>
-    execFile(process.execPath, ['-e', source], { timeout: 60_000 }, (error, stdout) =>
-      error === null ? resolve(stdout) : reject(error),
-    ),
+  const result = await runNode(
+    `process.on('uncaughtException', error => console.log('uncaught', error.message));
+    spawn('send R\\nexpect G\\nsend X\\nclose\\nexit 0', event => { throw new Error(event.type); });`,
   );
-  assert.equal(output, 'uncaught ready\nuncaught running\nuncaught exit\n');
+  assert.deepEqual(result, { code: 0, output: 'uncaught ready\nuncaught running\nuncaught exit\n' });
 });
