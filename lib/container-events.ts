@@ -43,7 +43,9 @@ function hubOf(handle: Handle): EventHub {
   const stopped = (): void => {
     hub.stopped();
     // Another process is the parent of that init: its status is not ours to have, and no `exit` event will follow.
-    if (handle.init === undefined) void foreignExit(handle, hub);
+    // destroy() waits for it: the count goes with the cgroup.
+    if (handle.init === undefined)
+      handle.reporting = Promise.all([handle.reporting, foreignExit(handle, hub)]).then(() => undefined);
   };
   emitter.on('created', created);
   emitter.on('started', created);
@@ -70,17 +72,22 @@ async function foreignExit(handle: Handle, hub: EventHub): Promise<void> {
   hub.exit({ type: 'exit', pid, init: true, status: undefined, oomKilled });
 }
 
+function isOver(handle: Handle): boolean {
+  if (handle.init !== undefined) return handle.init.exitStatus !== undefined;
+  const { init_process_pid: pid = 0, init_process_start: start = 0 } = handle.record ?? {};
+  return pid !== 0 && handle.binding.startTime(pid) !== BigInt(start);
+}
+
 function subscribe(handle: Handle, subscriber: Subscriber): void {
   const hub = hubOf(handle);
   hub.add(subscriber);
   if (handle.record === undefined) return; // armed when it starts
-  handle.watchStop();
-  try {
-    hub.arm('present');
-  } catch (error) {
+  hub.arm('present');
+  // Asked for after the end: there is nothing to come.
+  if (isOver(handle)) {
     hub.remove(subscriber);
-    throw error;
-  }
+    subscriber.end();
+  } else handle.watchStop();
 }
 
 function stream<E extends ContainerEvent>(
@@ -99,6 +106,7 @@ function stream<E extends ContainerEvent>(
       if (event.type === 'pressure') handle.emitter.emit('pressure', event);
     },
     end: () => queue.finish(),
+    fail: error => queue.fail(error),
   };
   if (handle.destroyed) queue.finish();
   else {
@@ -157,6 +165,11 @@ export function followListeners(handle: Handle): void {
       if (event.type !== 'exit' && event.type !== 'pressure') emitCgroupEvent(handle, event);
     },
     end: () => listeners.delete(handle),
+    fail: error => {
+      listeners.delete(handle);
+      // The container runs all the same; there is no call to reject.
+      process.emitWarning(error instanceof Error ? error : String(error));
+    },
   };
   listeners.set(handle, subscriber);
   subscribe(handle, subscriber);

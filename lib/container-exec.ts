@@ -65,7 +65,6 @@ async function spawnFirst(
     wait,
     notify: handle.notifySocket !== undefined,
     onReady: pid => listenNotify(handle, pid),
-    sync: handle.root.sync(),
     signal,
   });
   handle.init = parent;

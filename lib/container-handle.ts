@@ -13,15 +13,13 @@ import { assertAllowed, type Operation, type Status } from './lifecycle.ts';
 import type { Binding } from './native/binding.ts';
 import type { NotifyForwarder } from './parent/notify-socket.ts';
 import type { ParentProcess } from './parent/parent-process.ts';
-import { fifoPath, lockPath, readRecord, type StateRecord } from './state.ts';
+import { fifoPath, isSameRecord, lockPath, readRecord, type StateRecord } from './state.ts';
 
 /** The factory's part. */
 export interface Root {
   readonly path: string;
   readonly binding: Binding;
   readonly lockTimeoutMs: number;
-  /** The root is on a real disk, so state files are fsynced. */
-  readonly sync: () => boolean;
   /** Makes the root and checks who may write to it. @throws {LibcontainerError} ERR_STATE_ROOT */
   readonly prepare: () => void;
   /** Gives the ID back, that `create()` reserved. */
@@ -93,6 +91,8 @@ export class Handle {
     if (process === undefined) return this.starting ? { ...none, status: 'creating' } : none;
     const { pid, startTime } = process;
     if (pid === 0) return { ...none, status: process.creating ? 'creating' : 'stopped' };
+    // Our own child, reaped, and with it its pid namespace: no file can say anything else.
+    if (this.init?.exitStatus !== undefined && this.hasPrivatePids) return none;
     const frozen = (await this.manager.freezerState()) === 'frozen';
     if (frozen) return { status: 'paused', pid, startTime };
     const ended =
@@ -142,20 +142,24 @@ export class Handle {
     const fd = await this.#lock();
     try {
       signal?.throwIfAborted();
-      const record = readRecord(this.id, this.directory);
-      if (this.record !== undefined && record.nonce !== this.record.nonce)
-        throw new ContainerError('ERR_CONTAINER_NOT_EXIST', this.id);
-      this.record = record;
-      this.config = this.#newerConfig(record.config);
+      this.#verify();
       return await work();
     } finally {
       closeSync(fd);
     }
   }
 
-  /** The very object that the caller gave is kept while it says the same: plans are cached by it. */
-  #newerConfig(config: Config): Config {
-    return this.init === undefined ? config : this.config;
+  /** Under the lock: the record is still that of this container. Whoever else may have changed it, it is read again. */
+  #verify(): void {
+    const { record } = this;
+    if (record === undefined || this.init === undefined) {
+      const found = readRecord(this.id, this.directory);
+      if (record !== undefined && found.nonce !== record.nonce)
+        throw new ContainerError('ERR_CONTAINER_NOT_EXIST', this.id);
+      this.record = found;
+      this.config = found.config;
+    } else if (!isSameRecord(this.id, record.nonce, this.directory))
+      throw new ContainerError('ERR_CONTAINER_NOT_EXIST', this.id);
   }
 
   async #lock(): Promise<number> {

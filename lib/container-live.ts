@@ -97,7 +97,7 @@ async function saveRecord(handle: Handle, record: StateRecord): Promise<void> {
   const { parts } = recordText(rest);
   const data = `${parts[0]}${pid}${parts[1]}${start}${parts[2]}`;
   await handle.binding.files(
-    [{ op: 'put', path: statePath(handle.directory), data, mode: 0o600, sync: handle.root.sync() }],
+    [{ op: 'put', path: statePath(handle.directory), data, mode: 0o600, sync: false }],
     false,
   );
   handle.record = record;

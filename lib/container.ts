@@ -256,7 +256,7 @@ export class Container {
    * empty. Called before the start, it misses nothing. It ends when the container has stopped and no process is left.
    * @param options `pressure`: PSI triggers (cgroup v2); `pressureLevel` (cgroup v1). `signal` stops it.
    * @throws {LibcontainerError} `ERR_UNSUPPORTED`: pressure in the form of the other layout, or a kernel without it
-   * @throws {CgroupError} the kernel refuses the thresholds
+   *   The iterator rejects with a CgroupError when the kernel refuses the thresholds.
    * @example for await (const event of container.events({ signal })) if (event.type === 'oom') …
    */
   events(options: EventOptions = {}): EventStream<ContainerEvent> {

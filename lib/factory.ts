@@ -47,7 +47,6 @@ export interface ContainerSummary {
 
 const defaultRoot = '/run/libcontainer';
 const defaultLockTimeoutMs = 10_000;
-const tmpfsMagic = 0x01021994;
 
 /** runc's grammar, with the length that a file name may have. */
 const idPattern = /^[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,254}$/;
@@ -171,17 +170,12 @@ export class LinuxFactory {
 
 function makeRoot(path: string, lockTimeoutMs: number): Root {
   let checked = false;
-  let sync: boolean | undefined;
   return {
     path,
     get binding() {
       return binding();
     },
     lockTimeoutMs,
-    sync: () => {
-      sync ??= binding().fsType(path) !== tmpfsMagic;
-      return sync;
-    },
     prepare: () => {
       // Once, and again when somebody has removed the root under a daemon.
       if (checked && existsSync(path)) return;

@@ -1,9 +1,10 @@
 /**
  * state.json: the record of a container in `<root>/<id>/`, with runc's keys and ours, written by temporary file and
- * rename. It exists from before the first effect of a start (`init_process_pid` 0: the intent), so that whoever comes
+ * rename. Not fsynced: a crash of the machine ends the container as well, and a record that was torn by it is `corrupt`,
+ * which `destroy` with force removes; a crash of processes loses nothing that was written. It exists from before the first effect of a start (`init_process_pid` 0: the intent), so that whoever comes
  * after a crash finds the cgroups. No zod here: `state`, `kill`, `delete` and `list` must start quickly.
  */
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from './config/config.ts';
 import { ContainerError } from './errors.ts';
@@ -73,14 +74,17 @@ function configText(config: Config): string {
 }
 
 export function recordText(record: Omit<StateRecord, 'init_process_pid' | 'init_process_start'>): RecordText {
-  const { config, id, ...rest } = record;
+  const { config, id, nonce, ...rest } = record;
   const parts = [
-    `{"id":${JSON.stringify(id)},"init_process_pid":`,
+    `${recordStart(id, nonce)}"init_process_pid":`,
     ',"init_process_start":',
     `,${JSON.stringify(rest).slice(1, -1)},"config":${configText(config)}}\n`,
   ] as const;
   return { intent: `${parts[0]}0${parts[1]}0${parts[2]}`, parts: [parts[0], parts[1], parts[2]] };
 }
+
+/** The first bytes of a record: who it is of can be told without reading the rest. */
+const recordStart = (id: string, nonce: string): string => `{"id":${JSON.stringify(id)},"nonce":"${nonce}",`;
 
 export const statePath = (directory: string): string => join(directory, 'state.json');
 export const fifoPath = (directory: string): string => join(directory, 'exec.fifo');
@@ -109,6 +113,26 @@ export function readRecord(id: string, directory: string): StateRecord {
   const wrong = firstWrongField(value, id);
   if (wrong !== undefined) throw new ContainerError('ERR_STATE_CORRUPT', id, { detail: wrong });
   return value as StateRecord;
+}
+
+/**
+ * Whether the record on disk is still this one, by its first bytes.
+ * @throws {ContainerError} ERR_CONTAINER_NOT_EXIST
+ */
+export function isSameRecord(id: string, nonce: string, directory: string): boolean {
+  const expected = Buffer.from(recordStart(id, nonce));
+  const found = Buffer.alloc(expected.length);
+  let fd: number;
+  try {
+    fd = openSync(statePath(directory), 'r');
+  } catch (cause) {
+    throw new ContainerError('ERR_CONTAINER_NOT_EXIST', id, { cause });
+  }
+  try {
+    return readSync(fd, found) === expected.length && found.equals(expected);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 const isObject = (value: unknown): value is { readonly [name: string]: unknown } =>

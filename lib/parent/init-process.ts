@@ -32,8 +32,6 @@ export interface InitRequest {
   readonly notify: boolean;
   /** Called before the program can run, when `notify` is set and init does not wait. */
   readonly onReady?: ((pid: number) => void) | undefined;
-  /** The state root is on a real disk: the state file is fsynced. */
-  readonly sync: boolean;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -43,12 +41,12 @@ const openPath = 0o10000000;
 const fifoMode = 0o622;
 /** mkdir, put (state.json), mkfifo when init waits; the cgroups come behind. */
 const operationsBefore = (request: InitRequest): FileOperation[] => {
-  const { directory, record, sync } = request;
+  const { directory, record } = request;
   const operations: FileOperation[] = [
     // Atomic: of two processes that start the same ID one gets EEXIST. 0711: a user in the container must get to the fifo.
     { op: 'mkdir', path: directory, mode: 0o711, existing: 'error' },
     // The intent, before the first effect outside: whoever finds it after a crash knows which cgroups to remove.
-    { op: 'put', path: statePath(directory), data: record.intent, mode: 0o600, sync },
+    { op: 'put', path: statePath(directory), data: record.intent, mode: 0o600, sync: false },
   ];
   if (request.wait)
     operations.push({ op: 'mkfifo', path: fifoPath(directory), mode: fifoMode, uid: 0, gid: 0 });
@@ -169,7 +167,7 @@ function initJob(
     ...(plan.pidNamespacePath === undefined ? {} : { pidNamespace: plan.pidNamespacePath }),
     preserved,
     slots: wait ? [{ path: fifoPath(directory), flags: openPath }] : [],
-    stateFile: { path: statePath(directory), text: record.parts, mode: 0o600, sync: request.sync },
+    stateFile: { path: statePath(directory), text: record.parts, mode: 0o600, sync: false },
     askReady: asks(request),
     // Only init's own startContainer hooks read it. config.md "State": they see `created`.
     ...(config.hooks.startContainer.length > 0 ? { readyState: stateText(request, 'created', '@PID@') } : {}),

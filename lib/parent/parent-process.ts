@@ -72,6 +72,7 @@ export class ParentProcess implements StartedProcess {
   #resolveExit: (status: ExitStatus) => void = () => undefined;
   #failure: StartFailure | undefined;
   #hadChild = false;
+  #executed = false;
   #terminal: Terminal | undefined;
   #onExit: ((status: ExitStatus) => void) | undefined;
 
@@ -183,6 +184,7 @@ export class ParentProcess implements StartedProcess {
       case 'running':
         this.#born(event);
         this.durationsNs = event.durationsNs;
+        this.#executed = true;
         this.#waiting.reach();
         this.#running.reach();
         return;
@@ -243,12 +245,12 @@ export class ParentProcess implements StartedProcess {
         : { kind: 'signaled', signal: signalName(event.status), coreDumped: event.coreDumped };
     this.exitStatus = status;
     this.#request.stdio.ended();
-    this.#settleFailure();
+    if (!this.#executed) this.#settleFailure();
     this.#resolveExit(status);
     this.#onExit?.(status);
   }
 
-  /** For milestones that were reached this changes nothing. */
+  /** For a milestone that was reached this changes nothing. */
   #settleFailure(): void {
     const failure = this.#failure ?? new StartFailure(undefined);
     this.#waiting.fail(failure);

@@ -6,10 +6,11 @@ import { existsSync } from 'node:fs';
 import type { CgroupManager, CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig, Seccomp } from '../config/config.ts';
 import type { Binding } from '../native/binding.ts';
+import { hasNamespace } from '../plan/namespaces.ts';
 import type { SeccompProgram } from '../plan/process-steps.ts';
 import { planSetnsInit } from '../plan/setns-init.ts';
-import { planStandardInit } from '../plan/standard-init.ts';
-import type { StartPlan } from '../plan/steps.ts';
+import { planStandardInit, sessionKeyring } from '../plan/standard-init.ts';
+import type { StartPlan, Step } from '../plan/steps.ts';
 
 export interface StandardPlanRequest {
   readonly binding: Binding;
@@ -46,14 +47,11 @@ export function standardPlan(request: StandardPlanRequest): StartPlan {
   const joinFiles = `${cgroup.cloneInto ?? ''}\n${cgroup.joinFiles.join('\n')}`;
   const entries = plans.get(config) ?? [];
   for (const { request: made, joinFiles: files, plan } of entries)
-    if (
-      made.containerId === containerId &&
-      made.wait === wait &&
-      made.preservedFds === preservedFds &&
-      files === joinFiles &&
-      sameProcess(made.process, process)
-    )
-      return plan;
+    if (made.wait === wait && made.preservedFds === preservedFds && sameProcess(made.process, process)) {
+      if (made.containerId === containerId && files === joinFiles) return plan;
+      const moved = forContainer(plan, config, request);
+      if (moved !== undefined) return moved;
+    }
   const plan = planStandardInit(config, process, {
     containerId,
     cgroup,
@@ -68,6 +66,32 @@ export function standardPlan(request: StandardPlanRequest): StartPlan {
   entries.length = Math.min(entries.length, entriesPerConfig);
   plans.set(config, entries);
   return plan;
+}
+
+/**
+ * The same plan for another container: only the steps that name its cgroups or its ID are new, so that the others, and
+ * their encoding, are shared. Undefined when more depends on the container: without a cgroup namespace, `cgroup` mounts
+ * are binds of its cgroups; with CLONE_INTO_CGROUP the way in may differ.
+ */
+function forContainer(
+  plan: StartPlan,
+  config: Config,
+  { cgroup, containerId }: StandardPlanRequest,
+): StartPlan | undefined {
+  const mountsCgroups = config.mounts.some(mount => mount.type === 'cgroup');
+  if (mountsCgroups && !hasNamespace(config, 'cgroup')) return undefined;
+  const joins = plan.steps.filter(step => step.kind === 'joinCgroup').length;
+  // Born in its cgroup it has none to join: then the clone flags are the same too.
+  if (joins !== cgroup.joinFiles.length || (joins === 0) !== (cgroup.cloneInto !== undefined))
+    return undefined;
+  let index = 0;
+  const steps = plan.steps.map((step): Step => {
+    if (step.kind === 'joinCgroup')
+      return { kind: 'joinCgroup', file: cgroup.joinFiles[index++] ?? step.file };
+    if (step.kind === 'sessionKeyring') return { kind: 'sessionKeyring', name: sessionKeyring(containerId) };
+    return step;
+  });
+  return { ...plan, steps };
 }
 
 export interface SetnsPlanRequest {

@@ -16,6 +16,7 @@ import {
   type SeccompProgram,
   schedulingSteps,
 } from './process-steps.ts';
+import { sessionKeyring } from './standard-init.ts';
 import type { StartPlan, Step } from './steps.ts';
 
 export interface SetnsInitContext {
@@ -53,7 +54,7 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
   if (process.oomScoreAdj !== undefined) steps.push({ kind: 'oomScoreAdj', value: process.oomScoreAdj });
   if (namespaces !== 0) steps.push({ kind: 'setns', type: namespaces, slot: pidfdSlot });
   // The container's own keyring, by its name.
-  if (!config.noNewKeyring) steps.push({ kind: 'sessionKeyring', name: `_ses.${context.containerId}` });
+  if (!config.noNewKeyring) steps.push({ kind: 'sessionKeyring', name: sessionKeyring(context.containerId) });
   if (process.terminal) {
     steps.push({
       kind: 'console',

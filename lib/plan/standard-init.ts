@@ -79,6 +79,9 @@ export function planStandardInit(
   };
 }
 
+/** Name of the session keyring of a container's processes. */
+export const sessionKeyring = (containerId: string): string => `_ses.${containerId}`;
+
 /** Into cgroups and namespaces. */
 function enterSteps(
   config: Config,
@@ -95,7 +98,7 @@ function enterSteps(
   steps.push(...joins, ...unshare);
   // A keyring of the container's own, else it could read its parent's session keys (session-keyring(7)). After the
   // namespaces, since keys belong to a user namespace.
-  if (!config.noNewKeyring) steps.push({ kind: 'sessionKeyring', name: `_ses.${containerId}` });
+  if (!config.noNewKeyring) steps.push({ kind: 'sessionKeyring', name: sessionKeyring(containerId) });
   // Only in a network of our own: one that is joined has been set up by its owner.
   if (hasNewNamespace(config, 'network')) steps.push({ kind: 'loopback' });
   return steps;

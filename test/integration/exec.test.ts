@@ -73,7 +73,7 @@ test('two-phase exec: nothing runs before release(); cancel() leaves nothing', {
   assert.equal(prepared.pid, process.pid);
   assert.ok((await container.processes()).includes(prepared.pid));
   await prepared.release();
-  assert.equal(await text(process.stdout ?? []), 'released\n');
+  assert.equal(await text(process.stdout ?? assert.fail()), 'released\n');
   assert.deepEqual(await process.wait(), { kind: 'exited', code: 0 });
 
   const other = await container.prepare(on.sh('echo never'));

@@ -38,7 +38,10 @@ test('run, wait, destroy is a whole program; events come in order and once', {
   assert.match(readFileSync(`/proc/${pid}/status`, 'utf8'), /^NSpid:\t\d+\t1$/m);
 
   process.stdin?.end('you\n');
-  const [out, err] = await Promise.all([text(process.stdout ?? []), text(process.stderr ?? [])]);
+  const [out, err] = await Promise.all([
+    text(process.stdout ?? assert.fail()),
+    text(process.stderr ?? assert.fail()),
+  ]);
   assert.equal(out, 'out\nheard you\n');
   assert.equal(err, 'err\n');
   assert.deepEqual(await process.wait(), { kind: 'exited', code: 7 });
@@ -62,7 +65,7 @@ test('exit by a signal says which one', { requires: ['root'] }, async t => {
   const container = await create();
   const process = sh('trap "exit 3" TERM; echo ready; while :; do sleep 0.1; done', { stdout: 'pipe' });
   await container.run(process);
-  const output = text(process.stdout ?? []);
+  const output = text(process.stdout ?? assert.fail());
   process.signal('KILL');
   assert.deepEqual(await within(process.wait(), 'exit'), {
     kind: 'signaled',
