@@ -1,10 +1,17 @@
 // A stand-in for init: the plan is text, one command a line, so that a test says exactly what the spawner
 // sees.
-//   send TEXT      one frame (\xHH escapes)            expect C     waits for a frame of type C; its text
-//   goes to stdout sendfd NAME N  an 'F' frame with descriptor N      fds          descriptors, one "N target
-//   flags" a line, to stdout close          closes the pipe                     exit N       kill N     pause
-//   (forever)    status (/proc/self/status)
+//
+// send TEXT        one frame; \xHH escapes
+// expect C         waits for a frame of type C; its text goes to stdout
+// sendfd NAME N    an 'F' frame with descriptor N
+// fds              its descriptors to stdout: number, target, flags
+// status           /proc/self/status to stdout
+// cat PATH         a file to stdout
+// open PATH        opens it for reading and writing; errno to stdout
+// close            closes the pipe
+// exit N, kill N, pause
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -73,12 +80,19 @@ static void list_fds(void) {
   fflush(stdout);
 }
 
-static void print_status(void) {
+static void print_open(const char *path) {
+  int fd = open(path, O_RDWR | O_CLOEXEC);
+  printf("%s %d\n", path, fd < 0 ? errno : 0);
+  fflush(stdout);
+  if (fd >= 0) close(fd);
+}
+
+static void print_file(const char *path) {
   char text[4096];
-  int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
   ssize_t size = read(fd, text, sizeof text);
   close(fd);
-  fwrite(text, 1, (size_t)size, stdout);
+  if (size > 0) fwrite(text, 1, (size_t)size, stdout);
   fflush(stdout);
 }
 
@@ -95,7 +109,11 @@ static void run(char *line) {
   else if (strcmp(line, "fds") == 0)
     list_fds();
   else if (strcmp(line, "status") == 0)
-    print_status();
+    print_file("/proc/self/status");
+  else if (strcmp(line, "open") == 0)
+    print_open(rest);
+  else if (strcmp(line, "cat") == 0)
+    print_file(rest);
   else if (strcmp(line, "close") == 0)
     close(pipe_fd);
   else if (strcmp(line, "exit") == 0)

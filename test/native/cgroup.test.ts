@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from '../harness/test.ts';
+import { addon, Run } from './stand-in.ts';
+
+/** Where cgroup2 is mounted; on a hybrid host it carries few controllers, but device programs and clone3 work there. */
+function unified(): string | undefined {
+  for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
+    const [before = '', after = ''] = line.split(' - ');
+    if (after.startsWith('cgroup2 ')) return before.split(' ')[4];
+  }
+  return undefined;
+}
+
+function cgroup(t: TestContext): string | undefined {
+  const mount = unified();
+  if (mount === undefined) {
+    t.skip('no cgroup2 mount');
+    return undefined;
+  }
+  const path = join(mount, `lc-native-${process.pid}-${Date.now()}`);
+  mkdirSync(path);
+  t.after(() => {
+    if (existsSync(path)) rmdirSync(path);
+  });
+  return path;
+}
+
+/** `struct bpf_insn`s: code, registers, offset, immediate. */
+function instructions(
+  ...rows: readonly (readonly [code: number, registers: number, offset: number, immediate: number])[]
+) {
+  const program = Buffer.alloc(rows.length * 8);
+  for (const [i, [code, registers, offset, immediate]] of rows.entries()) {
+    program.writeUInt8(code, i * 8);
+    program.writeUInt8(registers, i * 8 + 1);
+    program.writeInt16LE(offset, i * 8 + 2);
+    program.writeInt32LE(immediate, i * 8 + 4);
+  }
+  return program;
+}
+/** Allows (1) or denies (0) everything: r0 = value; exit. */
+const always = (value: 0 | 1) => instructions([0xb7, 0, 0, value], [0x95, 0, 0, 0]);
+/** Denies minor 5 (/dev/zero) only: r2 = ctx->minor; r0 = 1; if r2 != 5 goto +1; r0 = 0; exit. */
+const notZero = instructions(
+  [0x61, 0x12, 8, 0],
+  [0xb7, 0, 0, 1],
+  [0x55, 2, 1, 5],
+  [0xb7, 0, 0, 0],
+  [0x95, 0, 0, 0],
+);
+
+const EPERM = 1;
+test('clone3 puts the child into its cgroup', { requires: ['root'] }, async t => {
+  const path = cgroup(t);
+  if (path === undefined) return;
+  const run = new Run(['cat /proc/self/cgroup', 'exit 0'], { cgroup: path });
+  assert.match(await run.output(), new RegExp(`^0::.*/${path.split('/').at(-1)}$`, 'm'));
+});
+
+test('a device program is attached, replaced by the next one, and taken away with its cgroup', {
+  requires: ['root'],
+}, async t => {
+  const path = cgroup(t);
+  if (path === undefined) return;
+  const attach = (program: Uint8Array) => addon().files([{ op: 'deviceProgram', path, program }], true);
+  const opened = async () => {
+    const run = new Run(['open /dev/null', 'open /dev/zero', 'exit 0'], { cgroup: path });
+    return (await run.output()).trim().split('\n');
+  };
+  assert.deepEqual(await opened(), ['/dev/null 0', '/dev/zero 0']);
+  await attach(always(0));
+  assert.deepEqual(await opened(), [`/dev/null ${EPERM}`, `/dev/zero ${EPERM}`]);
+  // Were the former one still there, all would be denied: every program must allow.
+  await attach(notZero);
+  assert.deepEqual(await opened(), ['/dev/null 0', `/dev/zero ${EPERM}`]);
+  await attach(always(1));
+  assert.deepEqual(await opened(), ['/dev/null 0', '/dev/zero 0']);
+});
+
+test('a device program that the verifier refuses is an error with its words, and the former one stays', {
+  requires: ['root'],
+}, async t => {
+  const path = cgroup(t);
+  if (path === undefined) return;
+  await addon().files([{ op: 'deviceProgram', path, program: notZero }], true);
+  // exit without r0.
+  const bad = instructions([0x95, 0, 0, 0]);
+  await assert.rejects(
+    addon().files([{ op: 'deviceProgram', path, program: bad }], true),
+    (error: NodeJS.ErrnoException) => {
+      assert.equal(error.syscall, 'bpf');
+      assert.equal(error.code, 'EACCES');
+      assert.match(error.message, /R0 !read_ok/);
+      return true;
+    },
+  );
+  await assert.rejects(addon().files([{ op: 'deviceProgram', path, program: Buffer.alloc(7) }], true), {
+    code: 'EINVAL',
+  });
+  const run = new Run(['open /dev/zero', 'exit 0'], { cgroup: path });
+  assert.equal(await run.output(), `/dev/zero ${EPERM}\n`);
+});
