@@ -36,7 +36,7 @@ export type CgroupEvent =
       readonly total: bigint;
     }
   | PressureEvent
-  /** A fork was refused with EAGAIN because of the pids limit. */
+  /** Forks were refused with EAGAIN because of the pids limit. On v1 from Linux 6.11 on: the first at once, later ones at the end. */
   | { readonly type: 'pidsMax'; readonly count: bigint; readonly total: bigint }
   | { readonly type: 'frozen' }
   | { readonly type: 'thawed' }

@@ -17,6 +17,8 @@ export interface Subscriber {
   receive(event: ContainerEvent): void;
   /** Nothing more will come. */
   end(): void;
+  /** Nothing more will come, since the kernel refused to watch: thresholds, or too many open files. */
+  fail(error: unknown): void;
 }
 
 interface Entry {
@@ -42,12 +44,12 @@ export class EventHub {
     return this.#subscribers.size === 0;
   }
 
-  /** The thresholds are checked by the kernel when the container has started, else at once. @throws {LibcontainerError} */
+  /** @throws {LibcontainerError} ERR_UNSUPPORTED: pressure in the form of the other layout */
   add(subscriber: Subscriber): void {
     const entry: Entry = { sources: [] };
     this.#refuse(subscriber);
-    if (this.#sources !== undefined) this.#armPressure(subscriber, entry);
     this.#subscribers.set(subscriber, entry);
+    if (this.#sources !== undefined) this.#armPressure(subscriber, entry);
   }
 
   remove(subscriber: Subscriber): void {
@@ -76,37 +78,54 @@ export class EventHub {
    */
   arm(baseline: 'zero' | 'present'): void {
     if (this.#sources !== undefined || this.#subscribers.size === 0) return;
-    const { paths, layout } = this.#manager;
-    const emit = (event: CgroupEvent) => this.#emit(event);
     // Set before the first event: what it tells may make a subscriber leave, and the last one disarms.
     const sources: Source[] = [];
     this.#sources = sources;
-    const made =
-      layout === 'v2'
-        ? v2Sources(this.#binding, paths[''] ?? '', emit, baseline)
-        : v1Sources(this.#binding, paths, emit, baseline);
-    sources.push(...made);
+    try {
+      sources.push(...this.#cgroupSources(baseline));
+    } catch (error) {
+      for (const subscriber of [...this.#subscribers.keys()]) this.#fail(subscriber, error);
+    }
     if (this.#sources === sources)
-      for (const [subscriber, entry] of this.#subscribers) this.#armPressure(subscriber, entry);
-    else for (const source of made) source.close();
+      for (const [subscriber, entry] of [...this.#subscribers]) this.#armPressure(subscriber, entry);
+    else for (const source of sources) source.close();
     // A container that has ended before its start was told.
     if (this.#stopped) void this.#waitEmpty();
+  }
+
+  #cgroupSources(baseline: 'zero' | 'present'): Source[] {
+    const { paths, layout } = this.#manager;
+    const emit = (event: CgroupEvent) => this.#emit(event);
+    return layout === 'v2'
+      ? v2Sources(this.#binding, paths[''] ?? '', emit, baseline)
+      : v1Sources(this.#binding, paths, emit, baseline);
   }
 
   #armPressure(subscriber: Subscriber, entry: Entry): void {
     const { paths, layout } = this.#manager;
     const emit = (event: CgroupEvent) => this.#emit(event, subscriber);
-    if (layout === 'v2') {
-      for (const trigger of subscriber.pressure)
-        entry.sources.push(pressureSource(this.#binding, paths[''] ?? '', trigger, emit));
-    } else if (subscriber.level !== undefined)
-      entry.sources.push(pressureLevelSource(this.#binding, paths.memory, subscriber.level, emit));
+    try {
+      if (layout === 'v2') {
+        for (const trigger of subscriber.pressure)
+          entry.sources.push(pressureSource(this.#binding, paths[''] ?? '', trigger, emit));
+      } else if (subscriber.level !== undefined)
+        entry.sources.push(pressureLevelSource(this.#binding, paths.memory, subscriber.level, emit));
+    } catch (error) {
+      this.#fail(subscriber, error);
+    }
+  }
+
+  #fail(subscriber: Subscriber, error: unknown): void {
+    this.remove(subscriber);
+    subscriber.fail(error);
   }
 
   #emit(event: ContainerEvent, only?: Subscriber): void {
     if (event.type === 'empty') {
       if (this.#empty) return;
       this.#empty = true;
+      // v2 may tell this before the end of init is known here. In the order of what happened, for every listener.
+      if (!this.#exited) return;
     }
     for (const subscriber of only === undefined ? [...this.#subscribers.keys()] : [only])
       subscriber.receive(event);
@@ -123,7 +142,10 @@ export class EventHub {
 
   exit(event: ExitEvent): void {
     if (event.init) this.#exited = true;
+    const held = this.#empty;
+    this.#empty = false;
     this.#emit(event);
+    if (held) this.#emit({ type: 'empty' });
   }
 
   /** The cgroups are removed, or the object is closed. */

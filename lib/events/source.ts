@@ -72,8 +72,9 @@ export function readableSource(
   fd: number,
   onReady: (data: Buffer) => void,
   release: () => void = () => undefined,
+  bufferBytes = 4096,
 ): Source {
-  const buffer = Buffer.alloc(4096);
+  const buffer = Buffer.alloc(bufferBytes);
   let open = true;
   const close = (): void => {
     if (!open) return;
@@ -87,7 +88,8 @@ export function readableSource(
     try {
       onReady(buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, null)));
     } catch (error) {
-      if (errnoName(error) !== 'EAGAIN') throw error;
+      // EPIPE: /dev/kmsg has overwritten what was not read yet.
+      if (!['EAGAIN', 'EPIPE'].includes(errnoName(error))) throw error;
     }
   });
   return { flush: () => undefined, close };

@@ -34,10 +34,15 @@ export class EventQueue<E extends ContainerEvent> implements EventStream<E> {
   }
 
   readonly #abort = (): void => {
-    this.#failure = { error: this.#signal?.reason };
     this.#events = [];
-    this.finish();
+    this.fail(this.#signal?.reason);
   };
+
+  fail(error: unknown): void {
+    if (this.#over) return;
+    this.#failure = { error };
+    this.finish();
+  }
 
   receive(event: ContainerEvent): void {
     if (this.#over || !this.#accepts(event)) return;

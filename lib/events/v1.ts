@@ -10,6 +10,7 @@ import { freezerStateV1 } from '../cgroups/v1/freezer.ts';
 import { LibcontainerError } from '../errors.ts';
 import type { Binding } from '../native/binding.ts';
 import type { CgroupEvent, PressureLevel } from './event.ts';
+import { refusedForkSource } from './kernel-log.ts';
 import { counterSource, openOptional, readableSource, type Source } from './source.ts';
 import { emitPidsChanges } from './v2.ts';
 
@@ -119,6 +120,30 @@ function freezerSource(binding: Binding, directory: string, emit: Emit): Source 
   );
 }
 
+/** Announced before Linux 6.11; from then on the kernel's log tells the first refusal, and the counter is read at the end. */
+function pidsSource(
+  binding: Binding,
+  directory: string,
+  emit: Emit,
+  baseline: 'zero' | 'present',
+): Source | undefined {
+  const counter = counterSource(
+    binding,
+    join(directory, 'pids.events'),
+    (now, before) => emitPidsChanges(now, before, emit),
+    baseline,
+  );
+  if (counter === undefined) return undefined;
+  const log = refusedForkSource(binding, () => counter.flush());
+  return {
+    flush: () => counter.flush(),
+    close: () => {
+      counter.close();
+      log?.close();
+    },
+  };
+}
+
 export function v1Sources(
   binding: Binding,
   paths: { readonly [controller: string]: string },
@@ -128,14 +153,7 @@ export function v1Sources(
   const { memory, pids, freezer } = paths;
   const sources = [
     memory === undefined ? undefined : oomSource(binding, memory, emit, baseline),
-    pids === undefined
-      ? undefined
-      : counterSource(
-          binding,
-          join(pids, 'pids.events'),
-          (now, before) => emitPidsChanges(now, before, emit),
-          baseline,
-        ),
+    pids === undefined ? undefined : pidsSource(binding, pids, emit, baseline),
     freezer === undefined ? undefined : freezerSource(binding, freezer, emit),
   ];
   return sources.filter(source => source !== undefined);

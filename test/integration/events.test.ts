@@ -116,6 +116,7 @@ test('frozen, thawed, exit and empty come in order, whoever freezes', { requires
   );
   const exit = loaded.find(e => e.type === 'exit');
   assert.ok(exit?.type === 'exit' && exit.status === undefined && exit.init);
+  assert.equal((await container.events().next()).done, true, 'a stopped container has no more events');
   await container.destroy();
 });
 
@@ -194,6 +195,20 @@ test('a memory stall fires the PSI trigger of the caller', {
   assert.ok(event.type === 'pressure' && 'trigger' in event && event.trigger.resource === 'memory');
   await container.signal('KILL');
   await eater.wait();
+  await container.destroy();
+});
+
+test('thresholds that the kernel refuses reach the caller, and the container runs', {
+  requires: ['root', 'cgroup-v2', 'psi'],
+}, async t => {
+  const { create, sh } = await limited(t, {});
+  const container = await create();
+  const process = sh('read line', { stdin: 'pipe' });
+  const stream = container.notifyMemoryPressure({ kind: 'some', stallUs: 5, windowUs: 1 });
+  await container.run(process);
+  await assert.rejects(within(stream.next(), 'a refusal'), { code: 'ERR_CGROUP' });
+  process.stdin?.end();
+  await process.wait();
   await container.destroy();
 });
 

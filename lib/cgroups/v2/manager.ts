@@ -176,8 +176,12 @@ export class V2Manager implements CgroupManager {
 
   async killAll(signal: number): Promise<void> {
     if (!existsSync(this.#directory)) return;
-    if (signal === SIGKILL && (await this.#cgroupKill())) return;
     const before = await this.freezerState();
+    if (signal === SIGKILL && (await this.#cgroupKill())) {
+      // Nobody is left to be kept frozen; who joins later must run, as on v1.
+      if (before !== 'thawed') await this.thaw();
+      return;
+    }
     try {
       // Frozen, so that nobody forks while the list is read and no pid in it is reused; best effort, as in runc.
       if (before !== 'frozen') await this.freeze().catch(() => undefined);
