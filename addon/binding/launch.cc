@@ -40,6 +40,7 @@ struct ChildPlan {
   char* const* envp;
   const char* failed_call;
   int error;
+  bool handlers_kept;
 };
 
 int fail(ChildPlan& plan, const char* call) {
@@ -48,7 +49,8 @@ int fail(ChildPlan& plan, const char* call) {
   return 127;
 }
 
-// execve keeps ignored signals ignored (Node ignores SIGPIPE), and CLONE_CLEAR_SIGHAND keeps them too.
+// Without CLONE_CLEAR_SIGHAND: a signal after the mask is lifted would run the host's handler on shared
+// memory. (Ignored signals stay ignored over execve either way: init resets those.)
 void reset_dispositions() {
   struct {
     void* handler;
@@ -82,7 +84,7 @@ int child_main(void* argument) {
   // What the host process opened without CLOEXEC must not get into the container (CVE-2024-21626).
   if (::syscall(SYS_close_range, plan.targets, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
     return fail(plan, "close_range");
-  reset_dispositions();
+  if (plan.handlers_kept) reset_dispositions();
   const KernelSignalSet none = 0;
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof none);
   ::syscall(SYS_execveat, plan.init, "", plan.argv, plan.envp, AT_EMPTY_PATH);
@@ -239,7 +241,10 @@ sys::Status Launcher::launch(Job& job) {
   KernelSignalSet former = 0;
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &former, sizeof all);
   pid_t pid = sys::clone3(args, child_main, &plan);
-  if (pid < 0 && errno == ENOSYS && !cgroup) pid = sys::clone_classic(args, child_main, &plan);
+  if (pid < 0 && errno == ENOSYS && !cgroup) {
+    plan.handlers_kept = true;
+    pid = sys::clone_classic(args, child_main, &plan);
+  }
   sys::Status failed;
   if (pid < 0) {
     failed = sys::failure("clone3", flag_names(args.flags), request.cgroup);

@@ -60,12 +60,15 @@ const char* name_of(OperationKind kind) {
 
 std::optional<OperationFailure> Operations::run(const std::vector<FileOperation>& operations) {
   for (size_t index = 0; index < operations.size(); index++) {
+    if (operations[index].kind != OperationKind::write) written_.reset();
     auto failed = run_one(operations[index]);
     if (!failed) continue;
     const auto& tolerate = operations[index].tolerate;
     if (std::find(tolerate.begin(), tolerate.end(), failed->error) != tolerate.end()) continue;
+    written_.reset();
     return OperationFailure{index, std::move(*failed)};
   }
+  written_.reset();
   return {};
 }
 
@@ -92,7 +95,7 @@ sys::Status Operations::run_one(const FileOperation& operation) {
       return {};
     }
     case OperationKind::write:
-      return sys::write_once(path, operation.data);
+      return write(operation);
     case OperationKind::put: {
       auto failed = sys::put_file(path, operation.data, operation.mode, operation.sync);
       if (!failed) done_.push_back({false, path});
@@ -122,6 +125,22 @@ sys::Status Operations::run_one(const FileOperation& operation) {
       return attach_device_program(path, operation.data);
   }
   return {};
+}
+
+// At offset 0 each time: for a cgroup or proc file every write is an order of its own.
+sys::Status Operations::write(const FileOperation& operation) {
+  if (!written_ || written_path_ != operation.path) {
+    written_.reset();
+    if (auto failed = sys::open_file(written_, operation.path, O_WRONLY)) return failed;
+    written_path_ = operation.path;
+  }
+  const std::string& data = operation.data;
+  ssize_t count = -1;
+  do count = ::pwrite(written_.get(), data.data(), data.size(), 0);
+  while (count < 0 && errno == EINTR);
+  if (count >= 0 && static_cast<size_t>(count) == data.size()) return {};
+  if (count >= 0) errno = EIO;
+  return sys::failure("write", sys::quoted(operation.path) + ", " + sys::quoted(data), operation.path);
 }
 
 void Operations::undo() {

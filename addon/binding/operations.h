@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sys/error.h"
+#include "sys/fd.h"
 
 namespace binding {
 
@@ -50,6 +51,10 @@ class Operations {
     std::string path;
   };
   sys::Status run_one(const FileOperation& operation);
+  sys::Status write(const FileOperation& operation);
+  // The file of the last write: a list of device rules is many writes to one file.
+  sys::Fd written_;
+  std::string written_path_;
   std::vector<Done> done_;
 };
 
