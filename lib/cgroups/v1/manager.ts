@@ -24,6 +24,21 @@ import { readV1Stats } from './stats.ts';
 
 const defaultTimeoutMs = 10_000;
 
+type DeviceWrites = ReturnType<typeof deviceTransition>;
+const freshWrites = new WeakMap<readonly DeviceRule[], DeviceWrites>();
+
+/**
+ * A new cgroup takes over its parent's list, whatever it is: as if all were allowed, so that it is reset. The same rules
+ * come again and again (a frozen Config's), and this is computed from them alone.
+ */
+function freshDevices(rules: readonly DeviceRule[]): DeviceWrites {
+  const known = freshWrites.get(rules);
+  if (known !== undefined) return known;
+  const writes = deviceTransition({ defaultAllow: true, exceptions: [] }, deviceList(rules));
+  if (Object.isFrozen(rules)) freshWrites.set(rules, writes);
+  return writes;
+}
+
 export class V1Manager implements CgroupManager {
   readonly layout: 'v1' | 'hybrid';
   readonly paths: { readonly [controller: string]: string };
@@ -31,12 +46,14 @@ export class V1Manager implements CgroupManager {
   readonly #host: Layout;
   /** Each directory once, in the order of the mounts; the freezer's last, since a process that joins it may stop there. */
   readonly #directories: readonly string[];
+  readonly #mountPoints: ReadonlySet<string>;
 
   constructor(binding: Binding, host: Layout, paths: { readonly [controller: string]: string }) {
     this.layout = host.v2 === undefined ? 'v1' : 'hybrid';
     this.paths = paths;
     this.#binding = binding;
     this.#host = host;
+    this.#mountPoints = new Set(host.v1.map(hierarchy => hierarchy.mountPoint));
     const freezer = paths.freezer;
     const all = [...new Set(Object.values(paths))];
     this.#directories = freezer === undefined ? all : [...all.filter(d => d !== freezer), freezer];
@@ -58,18 +75,22 @@ export class V1Manager implements CgroupManager {
 
   async prepareStart(resources: Resources): Promise<CgroupStart> {
     const start = new StartOperations();
+    const there = new Set<string>();
     for (const directory of this.#directories) {
       const exists = existsSync(directory);
-      if (exists) await this.#refuseUsed(directory);
+      if (exists) {
+        there.add(directory);
+        await this.#refuseUsed(directory);
+      }
       if (this.#isUnified(directory)) this.#makeUnifiedParents(start, directory);
-      else this.#makeParents(start, directory);
+      else if (!exists) this.#makeParents(start, directory);
       start.mkdir(directory, exists ? 'ok' : 'error');
     }
-    const cpuset = this.paths.cpuset;
-    if (cpuset !== undefined) this.#fillCpuset(start, cpuset, resources);
+    const { cpuset, devices = '' } = this.paths;
+    if (cpuset !== undefined) this.#fillCpuset(start, cpuset, resources, there.has(cpuset));
     for (const write of this.#fileWrites(resources))
       start.write(write.path, write.value, write.field, write.tolerate);
-    for (const write of this.#deviceWrites(resources.devices))
+    for (const write of this.#deviceWrites(resources.devices, there.has(devices)))
       start.write(write.path, write.value, write.field);
     return start.finish(this.#joinFiles(this.#directories));
   }
@@ -228,7 +249,8 @@ export class V1Manager implements CgroupManager {
   /** Directories of cgroupsPath above the last one, unless they are there. */
   #makeParents(start: StartOperations, directory: string): void {
     const missing: string[] = [];
-    for (let parent = dirname(directory); !existsSync(parent); parent = dirname(parent))
+    let parent = dirname(directory);
+    for (; !this.#mountPoints.has(parent) && !existsSync(parent); parent = dirname(parent))
       missing.unshift(parent);
     for (const path of missing) start.mkdir(path, 'ok');
   }
@@ -237,13 +259,13 @@ export class V1Manager implements CgroupManager {
    * A new v1 cpuset is empty and takes no process until it has CPUs and memory nodes (cpuset(7)); each level that has none
    * gets those of the next one above that has some.
    */
-  #fillCpuset(start: StartOperations, directory: string, resources: Resources): void {
+  #fillCpuset(start: StartOperations, directory: string, resources: Resources, exists: boolean): void {
     const mount = this.#host.v1.find(h => h.controllers.includes('cpuset'))?.mountPoint ?? '/';
     for (const name of ['cpus', 'mems'] as const) {
       const levels: string[] = [];
       let value = '';
       for (let at = directory; value === '' && at.length >= mount.length; at = dirname(at)) {
-        value = readCgroupFileNow(join(at, `cpuset.${name}`))?.trim() ?? '';
+        if (at !== directory || exists) value = readCgroupFileNow(join(at, `cpuset.${name}`))?.trim() ?? '';
         if (value === '') levels.unshift(at);
       }
       const given = resources.cpu?.[name];
@@ -296,26 +318,22 @@ export class V1Manager implements CgroupManager {
     return existsSync(join(mount, 'blkio.bfq.io_serviced')) ? 'blkio.bfq.' : 'blkio.';
   }
 
-  #deviceWrites(rules: readonly DeviceRule[] | undefined): FileWrite[] {
+  #deviceWrites(rules: readonly DeviceRule[] | undefined, exists: boolean): FileWrite[] {
     if (rules === undefined) return [];
     const directory = this.paths.devices;
     const field = 'linux.resources.devices';
     if (directory === undefined) throw this.#noController('devices', field);
-    const text = readCgroupFileNow(join(directory, 'devices.list'));
-    // A new cgroup takes over its parent's list, whatever it is: as if all were allowed, so that it is reset.
-    const from = text === undefined ? { defaultAllow: true, exceptions: [] } : parseDeviceList(text);
-    return deviceTransition(from, deviceList(rules)).map(w => ({
-      path: join(directory, w.file),
-      value: w.value,
-      field,
-    }));
+    const text = exists ? readCgroupFileNow(join(directory, 'devices.list')) : undefined;
+    const writes =
+      text === undefined ? freshDevices(rules) : deviceTransition(parseDeviceList(text), deviceList(rules));
+    return writes.map(w => ({ path: `${directory}/${w.file}`, value: w.value, field }));
   }
 
   /** Checked afterwards: v1 ignores some rules without an error. On failure the former rules are put back. */
   async #setDevices(rules: readonly DeviceRule[], former: readonly DeviceRule[] | undefined): Promise<void> {
     const directory = this.paths.devices;
     const write = async (target: readonly DeviceRule[]): Promise<void> => {
-      for (const w of this.#deviceWrites(target)) await writeCgroupFile(w.path, w.value);
+      for (const w of this.#deviceWrites(target, true)) await writeCgroupFile(w.path, w.value);
     };
     try {
       await write(rules);
