@@ -119,8 +119,11 @@ void Spawner::close() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
-    wake_ = nullptr;
     unread.swap(outbox_);
+  }
+  {
+    const std::lock_guard<std::mutex> lock(wake_mutex_);
+    wake_ = nullptr;
   }
   if (started_) ::eventfd_write(wake_fd_.get(), 1);
 }
@@ -471,15 +474,21 @@ void Spawner::emit(Event event, bool urgent) {
 void Spawner::flush() {
   if (!urgent_) return;
   urgent_ = false;
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (closed_) {
+  bool first = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) {
+      pending_.clear();
+      return;
+    }
+    first = outbox_.empty();
+    for (Event& event : pending_) outbox_.push_back(std::move(event));
     pending_.clear();
-    return;
   }
-  const bool first = outbox_.empty();
-  for (Event& event : pending_) outbox_.push_back(std::move(event));
-  pending_.clear();
-  if (first) uv_async_send(wake_);
+  if (!first) return;
+  // Not under mutex_: JavaScript's thread would wake up only to wait for it.
+  const std::lock_guard<std::mutex> lock(wake_mutex_);
+  if (wake_ != nullptr) uv_async_send(wake_);
 }
 
 }  // namespace binding

@@ -60,6 +60,8 @@ class Spawner : public std::enable_shared_from_this<Spawner> {
 
   // Shared.
   std::mutex mutex_;
+  // Keeps wake_ alive while it is used; never taken together with mutex_.
+  std::mutex wake_mutex_;
   uv_async_t* wake_;
   bool closed_ = false;
   bool started_ = false;
