@@ -5,7 +5,7 @@ import type { Handle } from './container-handle.ts';
 import { ContainerError } from './errors.ts';
 import { assertAllowed } from './lifecycle.ts';
 import { runHooks } from './parent/hooks.ts';
-import { stateRemoval } from './parent/init-process.ts';
+import { removeState } from './parent/init-process.ts';
 import { ociState } from './state.ts';
 
 /**
@@ -51,7 +51,7 @@ async function remove(handle: Handle, force: boolean): Promise<void> {
   else await endInit(handle);
   await handle.reporting;
   await handle.manager.destroy();
-  await handle.binding.files(stateRemoval(handle.directory), false);
+  await removeState(handle.binding, handle.directory);
 }
 
 function finish(handle: Handle): void {

@@ -55,16 +55,33 @@ const operationsBefore = (request: InitRequest): FileOperation[] => {
   return operations;
 };
 
-/** The files of a container that is gone or never came to be; its cgroups are removed before. */
-export const stateRemoval = (directory: string): FileOperation[] => [
+/** The record goes first: what is left without it is nobody's container. The lock goes last. */
+const stateRemoval = (directory: string): FileOperation[] => [
+  { op: 'unlink', path: statePath(directory) },
+  { op: 'unlink', path: `${statePath(directory)}.tmp` },
   { op: 'unlink', path: fifoPath(directory) },
   { op: 'unlink', path: notifyPath(directory) },
   { op: 'rmdir', path: notifyDirectory(directory) },
   { op: 'unlink', path: lockPath(directory) },
-  { op: 'unlink', path: statePath(directory) },
-  { op: 'unlink', path: `${statePath(directory)}.tmp` },
   { op: 'rmdir', path: directory },
 ];
+
+const removalTries = 20;
+
+/**
+ * Removes the state directory of a container that is gone or never came to be; its cgroups are removed before. Whoever
+ * waited for the lock may make the lock file anew between the last two operations: then once more.
+ */
+export async function removeState(binding: Binding, directory: string): Promise<void> {
+  for (let left = removalTries; ; left--)
+    try {
+      await binding.files(stateRemoval(directory), false);
+      return;
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? error.code : undefined;
+      if (code !== 'ENOTEMPTY' || left === 0) throw error;
+    }
+}
 
 /**
  * Resolves when init waits or the program executes. On failure everything is taken back first.
@@ -130,7 +147,7 @@ export async function takeBack(
     if (!request.config.namespaces.some(({ type, path }) => type === 'pid' && path === undefined))
       await manager.killAll(sigkill);
     await manager.destroy();
-    await binding.files(stateRemoval(request.directory), false);
+    await removeState(binding, request.directory);
   } catch (second) {
     throw new ContainerError('ERR_START', request.containerId, {
       hint: 'what it left behind is still recorded: destroy the container with force',
