@@ -52,6 +52,9 @@ function mounts() {
     .map(line => `${line.split(' ')[4]} (${line.split(' - ')[1]})`);
 }
 
+// A service of the system with a mount namespace of its own: udev starts and ends workers whenever it likes.
+const isService = pid => /\/system\.slice\/[^/\n]+\.service/.test(text(`/proc/${pid}/cgroup`));
+
 // pid:starttime → command, of our own descendants and of processes in a mount namespace that is not ours.
 function processes() {
   const rows = new Map();
@@ -65,7 +68,7 @@ function processes() {
     rows.set(Number(entry.name), {
       parent: Number(fields[1]),
       name: `${entry.name} ${stat.slice(stat.indexOf('('), close + 1)} ${fields[0]} started ${fields[19]}`,
-      foreign: ![ours, ''].includes(link(`/proc/${entry.name}/ns/mnt`)),
+      foreign: ![ours, ''].includes(link(`/proc/${entry.name}/ns/mnt`)) && !isService(entry.name),
     });
   }
   const mine = pid => {
