@@ -82,7 +82,7 @@ async function runFile(file) {
   const stream = run({
     files: [join(root, bundlePath(file))],
     concurrency: 1,
-    timeout: 600_000 * Math.min(slowness, 2),
+    timeout: 180_000 * Math.min(slowness, 2),
   });
   for await (const { type, data } of stream) {
     if (type === 'test:pass') add('passed', data);
