@@ -1,5 +1,5 @@
 /** Reading and writing cgroup files. Errors name the file and the value; a file that is not there is a value of its own. */
-import { constants, readFileSync } from 'node:fs';
+import { constants, existsSync, readFileSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CgroupError } from '../errors.ts';
@@ -28,6 +28,8 @@ export async function readCgroupFile(file: string): Promise<string | undefined> 
 
 /** For the few reads where one turn of the thread pool costs more than the read. */
 export function readCgroupFileNow(file: string): string | undefined {
+  // An exception costs more than this look.
+  if (!existsSync(file)) return undefined;
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {

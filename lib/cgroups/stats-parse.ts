@@ -1,15 +1,24 @@
 /** Parsers of the statistics files that v1 and v2 share. Odd content is left out, never an error. */
 import { readdir } from 'node:fs/promises';
-import { isGone, parseFlat, parseSingle, readCgroupFile } from './file.ts';
+import { isGone, parseFlat, parseSingle, readCgroupFile, readCgroupFileNow } from './file.ts';
 import type { BlkioEntry, MemoryData, Psi, PsiLine, Stats } from './stats.ts';
 
 export const noMemory: MemoryData = { usage: 0n, maxUsage: 0n, limit: 0n, failcnt: 0n };
 
-/** Files of one directory by name; a controller that is not there gives undefined for all. */
+/** Files whose reading makes the kernel sum up all CPUs and sub-cgroups first: that may take milliseconds. */
+const summedFiles = new Set(['memory.stat', 'cpu.stat', 'io.stat', 'memory.numa_stat', 'cpuacct.stat']);
+
+/**
+ * Files of one directory by name; a controller that is not there gives undefined for all. A plain counter is read at
+ * once: its four turns of the thread pool would hold this thread longer than the 10 us of the read.
+ */
 export const reader =
   (directory: string | undefined) =>
-  (file: string): Promise<string | undefined> =>
-    directory === undefined ? Promise.resolve(undefined) : readCgroupFile(`${directory}/${file}`);
+  async (file: string): Promise<string | undefined> => {
+    if (directory === undefined) return undefined;
+    const path = `${directory}/${file}`;
+    return summedFiles.has(file) ? readCgroupFile(path) : readCgroupFileNow(path);
+  };
 
 /** `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and `full …`; undefined without PSI. kernel accounting/psi.rst. */
 export function parsePsi(text: string | undefined): Psi | undefined {

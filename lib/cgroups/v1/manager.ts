@@ -185,12 +185,11 @@ export class V1Manager implements CgroupManager {
   }
 
   async oomKillCount(): Promise<number> {
+    // Read at once: an exec asks before its start, and a read on the thread pool is four turns of it.
     const directory = this.paths.memory;
     if (directory === undefined) return 0;
     // The line exists since Linux 4.13.
-    return Number(
-      parseFlat(await readCgroupFile(join(directory, 'memory.oom_control'))).get('oom_kill') ?? 0n,
-    );
+    return Number(parseFlat(readCgroupFileNow(join(directory, 'memory.oom_control'))).get('oom_kill') ?? 0n);
   }
 
   async destroy(options: { readonly timeoutMs?: number } = {}): Promise<void> {

@@ -218,9 +218,8 @@ export class V2Manager implements CgroupManager {
   }
 
   async oomKillCount(): Promise<number> {
-    return Number(
-      parseFlat(await readCgroupFile(join(this.#directory, 'memory.events'))).get('oom_kill') ?? 0n,
-    );
+    // Read at once: an exec asks before its start, and a read on the thread pool is four turns of it.
+    return Number(parseFlat(readCgroupFileNow(join(this.#directory, 'memory.events'))).get('oom_kill') ?? 0n);
   }
 
   async destroy(options: { readonly timeoutMs?: number } = {}): Promise<void> {
