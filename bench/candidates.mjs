@@ -55,6 +55,7 @@ export async function library(context) {
       target = await factory.create(newId(), idle);
       await target.run(new Process({ ...idle.process }));
     },
+    target: () => target,
     async exec() {
       const start = performance.now();
       const process = new Process({ ...config.process });

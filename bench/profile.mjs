@@ -14,6 +14,7 @@ const row = (value, name, unit = 'us') => console.log(`${value.toFixed(1).padSta
 export async function profile(context, ours, floor) {
   for (let at = 0; at < 30; at++) await ours.run();
   await phases(context, ours, floor);
+  await execPhases(context, ours, floor);
   await functions(ours);
   systemCalls(context);
 }
@@ -54,6 +55,30 @@ async function phases({ library: { Process } }, ours, floor) {
     medians.reduce((sum, [value]) => sum + value, 0),
     'all steps',
   );
+}
+
+async function execPhases({ library: { Process } }, ours, floor) {
+  await ours.prepareExec();
+  await floor.prepareExec();
+  for (let at = 0; at < 20; at++) await ours.exec();
+  const lists = { start: [], wait: [], floor: [] };
+  const steps = [];
+  for (let at = 0; at < cycles; at++) {
+    const t0 = performance.now();
+    const child = new Process({ ...ours.config.process });
+    await ours.target().start(child);
+    const t1 = performance.now();
+    await child.wait();
+    const t2 = performance.now();
+    lists.start.push((t1 - t0) * 1000);
+    lists.wait.push((t2 - t1) * 1000);
+    lists.floor.push((await floor.exec()).exec);
+    steps.push(child.durationsNs);
+  }
+  console.log('\nexec in a running container (median)');
+  for (const [name, list] of Object.entries(lists)) row(median(list), name);
+  const sums = steps.map(one => one.reduce((sum, value) => sum + value, 0) / 1000);
+  row(median(sums), 'of start: all steps inside init');
 }
 
 function label(step) {

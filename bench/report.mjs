@@ -38,7 +38,11 @@ function throughputTable(throughput) {
       short(throughput[level].perSecond.libcontainer / throughput[level].perSecond[name]),
     ),
   ]);
-  const head = ['', ...levels.map(level => `${level} at once`), ...levels.map(level => `ours / it, ${level}`)];
+  const head = [
+    '',
+    ...levels.map(level => `${level} at once`),
+    ...levels.map(level => `ours / it, ${level}`),
+  ];
   const delays = levels.map(
     level =>
       `${level} at once: p99 ${throughput[level].loopDelayP99Ms.toFixed(1)} ms, longest ${throughput[level].loopDelayMaxMs.toFixed(1)} ms`,

@@ -1,6 +1,7 @@
 // npm run bench [-- --quick] [--write] [--profile] [--filter WORD]
 // --quick: under a minute. --write: docs/performance.md. --profile: where the time of one of our cycles goes.
 // --filter: only measurements whose name holds WORD: run steps exec throughput memory heap.
+// --cycles N: only N of our own run cycles (with --filter exec: of exec), for perf and strace.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -52,7 +53,9 @@ const keep = candidate => {
 async function measure(context) {
   const ours = keep(await library(context));
   if (options.cycles !== undefined) {
-    for (let at = Number(options.cycles); at > 0; at--) await ours.run();
+    const operation = options.filter === 'exec' ? 'exec' : 'run';
+    if (operation === 'exec') await ours.prepareExec();
+    for (let at = Number(options.cycles); at > 0; at--) await ours[operation]();
     return undefined;
   }
   if (options.profile) {
@@ -61,16 +64,21 @@ async function measure(context) {
   }
   const bottom = keep(await floor());
   // A daemon's hundredth container is measured, not the compiler's first look at the code.
-  for (let at = 0; at < 40; at++) for (const one of [ours, bottom]) await one.run();
+  const warm = async operation => {
+    for (let at = 0; at < 40; at++) for (const one of [ours, bottom]) await one[operation]();
+  };
+  await warm('run');
   const others = await peers(context, note => notes.push(note));
   for (const one of others) keep(one);
   const all = [ours, bottom, ...others];
   const figures = {};
   if (wants('run')) Object.assign(figures, await interleave(all, ['run'], rounds));
+  if (wants('steps')) for (let at = 0; at < 40; at++) await ours.steps();
   if (wants('steps')) Object.assign(figures, await interleave(all, ['steps'], Math.ceil(rounds / 2)));
   if (wants('exec')) {
     const able = all.filter(one => one.exec !== undefined);
     for (const one of able) await one.prepareExec();
+    await warm('exec');
     Object.assign(figures, await interleave(able, ['exec'], rounds));
   }
   const [seconds, slices] = options.quick ? [0.7, 1] : [2, 3];
@@ -102,6 +110,7 @@ try {
     if (options.write) writeFileSync(join(root, 'docs/performance.md'), document(result));
   }
 } finally {
-  for (const one of opened.reverse()) await one.close();
+  const closed = await Promise.allSettled(opened.map(one => one.close()));
   workspace.remove();
+  for (const { reason } of closed) if (reason !== undefined) console.error(reason);
 }

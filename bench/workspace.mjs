@@ -29,7 +29,16 @@ export function compileFloor() {
   if (newer(floorInit, source('init.c'), source('plan.h'))) return;
   const architecture = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
   const headers = ['-idirafter', '/usr/include', '-idirafter', `/usr/include/${architecture}`];
-  execFileSync('musl-gcc', ['-Os', '-static', '-s', ...warnings, ...headers, '-o', floorInit, source('init.c')]);
+  execFileSync('musl-gcc', [
+    '-Os',
+    '-static',
+    '-s',
+    ...warnings,
+    ...headers,
+    '-o',
+    floorInit,
+    source('init.c'),
+  ]);
 }
 
 // Below build/, where the library finds its addon.
