@@ -3,7 +3,6 @@
  * table below with its reason. runc here is Debian's 1.1.5; where it cannot run, the tests are skipped and say so.
  */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -16,10 +15,9 @@ import {
   rootfs,
   type SpecDocument,
 } from '../harness/bundle.ts';
-import { slowness } from '../harness/deadline.ts';
 import { differences, type Facts, type Permitted, parseProbe } from '../harness/inside.ts';
-import { projectRoot } from '../harness/requirements.ts';
-import { type TestContext, test } from '../harness/test.ts';
+import { command, differential, inTerminal, type Outcome, type Runtime } from '../harness/runtimes.ts';
+import type { TestContext } from '../harness/test.ts';
 
 /** Cgroups that this process is in on v1, longest first; runc 1.1 puts a container without cgroupsPath below them. */
 const ownCgroups = readFileSync('/proc/self/cgroup', 'utf8')
@@ -71,42 +69,6 @@ const permitted: readonly Permitted[] = [
   },
 ];
 
-type Runtime = 'runc' | 'nrunc';
-const commands: { readonly [name in Runtime]: readonly string[] } = {
-  runc: ['runc'],
-  nrunc: [process.execPath, join(projectRoot, 'dist/nrunc.cjs')],
-};
-
-interface Outcome {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function command(runtime: Runtime, args: readonly string[]): Outcome {
-  const [file = '', ...first] = commands[runtime];
-  const { status, stdout, stderr, error } = spawnSync(file, [...first, ...args], {
-    encoding: 'utf8',
-    timeout: 60_000 * slowness,
-    // 3 and 4 for --preserve-fds; runtimes must keep everything else to themselves, so 5 is a trap.
-    stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
-  });
-  if (error !== undefined) throw error;
-  return { status, stdout, stderr };
-}
-
-/** In a terminal of its own (script(1)), since a foreground terminal needs one. */
-function inTerminal(runtime: Runtime, args: readonly string[]): Outcome {
-  const line = [...commands[runtime], ...args].map(word => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
-  const { status, stdout, stderr, error } = spawnSync('script', ['-qefc', line, '/dev/null'], {
-    encoding: 'utf8',
-    timeout: 60_000 * slowness,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  if (error !== undefined) throw error;
-  return { status, stdout, stderr };
-}
-
 interface Run {
   readonly bundle: string;
   readonly id: string;
@@ -123,19 +85,6 @@ function run(runtime: Runtime, { bundle, id, root, flags = [], terminal = false 
     assert.equal(outcome.status, 0, `${runtime}: ${outcome.stdout}${outcome.stderr}${forced.stderr}`);
   }
   return outcome;
-}
-
-let refusal: string | undefined | null = null;
-/** Why runc cannot run a container here, or undefined. Asked once. */
-function runcRefusal(t: TestContext): string | undefined {
-  if (refusal === null) {
-    const root = makeStateRoot(t);
-    const id = containerId('can');
-    const outcome = command('runc', ['--root', root, 'run', '--bundle', makeBundle(t), id]);
-    refusal = outcome.status === 0 ? undefined : outcome.stderr.trim().split('\n').at(-1);
-    if (refusal !== undefined) command('runc', ['--root', root, 'delete', '--force', id]);
-  }
-  return refusal;
 }
 
 const probe = ['/bin/probe', 'json'];
@@ -185,14 +134,6 @@ interface Case {
   readonly patch: (spec: SpecDocument, directory: string) => void;
   readonly flags?: readonly string[];
   readonly permitted?: readonly Permitted[];
-}
-
-function differential(name: string, work: (t: TestContext) => void | Promise<void>): void {
-  test(`differential: ${name}`, { requires: ['root', 'runc', 'probe'], timeoutMs: 60_000 }, t => {
-    const reason = runcRefusal(t);
-    if (reason === undefined) return work(t);
-    t.skip(`runc cannot run a container here: ${reason}`);
-  });
 }
 
 for (const source of ['runc', 'nrunc'] as const) {
