@@ -18,6 +18,7 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const rootfs = join(root, 'build/rootfs');
 const probeSource = join(root, 'test/programs/probe.c');
+const probeFacts = join(root, 'test/programs/probe_facts.h');
 const time = path => (existsSync(path) ? statSync(path).mtimeMs : 0);
 
 const passwd = `root:x:0:0:root:/root:/bin/sh
@@ -60,7 +61,7 @@ function makeTree() {
 
 function makeProbe() {
   const output = join(rootfs, 'bin/probe');
-  if (!existsSync(probeSource) || time(output) > time(probeSource)) return;
+  if (time(output) > Math.max(time(probeSource), time(probeFacts))) return;
   const kernelHeaders = [
     '-idirafter',
     '/usr/include',
