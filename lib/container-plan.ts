@@ -16,13 +16,16 @@ export async function planOf(
     throw new ContainerError('ERR_ARGUMENT', handle.id, {
       detail: 'config.process is absent: give a process',
     });
+  // A cgroup in use is refused for a start; for the plan of what runs already it is where it would go.
+  const { pid } = await handle.live();
+  const cgroup = await (pid === 0 ? manager.prepareStart(config.resources) : manager.prepareExec({}));
   return standardPlan({
     binding: handle.binding,
     containerId: handle.id,
     config,
     process: resolveProcess(options, config.process),
     manager,
-    cgroup: await manager.prepareStart(config.resources),
+    cgroup,
     wait,
     preservedFds: process?.options.preservedFds?.length ?? 0,
   });

@@ -63,7 +63,7 @@ export class Foreground implements Disposable {
     if (terminal !== undefined && this.#terminal !== undefined) {
       this.#terminal.attach();
       process.stdin.pipe(terminal);
-      this.#outputs.push(copied(terminal, process.stdout));
+      this.#outputs.push(copied(terminal, process.stdout, isatty(1) ? withoutReturns : undefined));
       this.#listen('SIGWINCH', () => this.#resize());
       this.#resize();
     }
@@ -128,10 +128,18 @@ function withSize(options: ProcessOptions, terminal: HostTerminal | undefined): 
   return { ...options, consoleSize: { width: size.columns, height: size.rows } };
 }
 
-function copied(from: NodeJS.ReadableStream, to: NodeJS.WritableStream): Promise<void> {
+/** The container's terminal writes a new line as \r\n, and the terminal that we write to makes the \r itself. */
+const withoutReturns = (chunk: Buffer): Buffer =>
+  Buffer.from(chunk.toString('latin1').replaceAll('\r\n', '\n'), 'latin1');
+
+function copied(
+  from: NodeJS.ReadableStream,
+  to: NodeJS.WritableStream,
+  change: (chunk: Buffer) => Buffer = chunk => chunk,
+): Promise<void> {
   return new Promise(resolve => {
-    from.on('data', chunk => {
-      if (!to.write(chunk)) {
+    from.on('data', (chunk: Buffer) => {
+      if (!to.write(change(chunk))) {
         from.pause();
         to.once('drain', () => from.resume());
       }

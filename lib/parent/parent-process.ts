@@ -74,6 +74,8 @@ export class ParentProcess implements StartedProcess {
   #hadChild = false;
   #executed = false;
   #terminal: Terminal | undefined;
+  /** The ptmx is on its way to the console socket: whether it got there decides whether the start succeeded. */
+  #handing: Promise<boolean> | undefined;
   #onExit: ((status: ExitStatus) => void) | undefined;
 
   constructor(request: ParentRequest) {
@@ -179,17 +181,22 @@ export class ParentProcess implements StartedProcess {
       case 'waiting':
         this.#born(event);
         this.durationsNs = event.durationsNs;
-        this.#waiting.reach();
+        this.#whenHanded(handed => {
+          if (handed) this.#waiting.reach();
+        });
         return;
       case 'running':
         this.#born(event);
         this.durationsNs = event.durationsNs;
-        this.#executed = true;
-        this.#waiting.reach();
-        this.#running.reach();
+        this.#whenHanded(handed => {
+          if (!handed) return;
+          this.#executed = true;
+          this.#waiting.reach();
+          this.#running.reach();
+        });
         return;
       case 'fd':
-        void this.#descriptor(event.name, event.fd);
+        this.#descriptor(event.name, event.fd);
         return;
       case 'failed':
         this.#failed(event);
@@ -214,7 +221,7 @@ export class ParentProcess implements StartedProcess {
     }
   }
 
-  async #descriptor(name: string, fd: number): Promise<void> {
+  #descriptor(name: string, fd: number): void {
     const { binding, consoleSocket } = this.#request;
     if (name !== 'console') {
       binding.close(fd);
@@ -225,11 +232,19 @@ export class ParentProcess implements StartedProcess {
       this.#terminal = openTerminal(binding, fd);
       return;
     }
-    try {
-      await handTerminal(binding, consoleSocket, fd);
-    } catch (error) {
-      this.abort(error);
-    }
+    this.#handing = handTerminal(binding, consoleSocket, fd).then(
+      () => true,
+      error => {
+        this.abort(error);
+        return false;
+      },
+    );
+  }
+
+  /** At once without a console socket; else in the order of the calls when it is known whether the ptmx got there. */
+  #whenHanded(then: (handed: boolean) => void): void {
+    if (this.#handing === undefined) then(true);
+    else void this.#handing.then(then);
   }
 
   #failed(event: FailedEvent): void {
@@ -245,9 +260,11 @@ export class ParentProcess implements StartedProcess {
         : { kind: 'signaled', signal: signalName(event.status), coreDumped: event.coreDumped };
     this.exitStatus = status;
     this.#request.stdio.ended();
-    if (!this.#executed) this.#settleFailure();
-    this.#resolveExit(status);
-    this.#onExit?.(status);
+    this.#whenHanded(() => {
+      if (!this.#executed) this.#settleFailure();
+      this.#resolveExit(status);
+      this.#onExit?.(status);
+    });
   }
 
   /** For a milestone that was reached this changes nothing. */
