@@ -27,6 +27,7 @@ export interface CgroupBox {
   readonly manager: CgroupManager;
   /** Starts `probe ARGS…` as a member of the cgroup. */
   run(...args: string[]): Program;
+  readonly joinFiles: readonly string[];
   /** The kernel's own word, trimmed. On v2 the controller does not matter. */
   read(controller: string, file: string): string;
 }
@@ -45,11 +46,15 @@ export const defaultDevices: NonNullable<Resources['devices']> = [
   { allow: true, type: 'c', major: 5, minor: 0, access: 'rwm' },
 ];
 
-export function runIn(joinFiles: readonly string[], ...args: string[]): Program {
+export const runIn = (joinFiles: readonly string[], ...args: string[]): Program =>
+  memberOf(joinFiles, [probe, ...args]);
+
+/** Any program as a member of the cgroups. */
+export function memberOf(joinFiles: readonly string[], command: readonly string[]): Program {
   // The shell moves itself; the program it becomes is then born a member, as far as the kernel's counters go.
   const script = 'for f in $JOIN; do echo 0 > "$f" || exit 99; done; exec "$@"';
-  const child = spawn('/bin/sh', ['-c', script, 'sh', probe, ...args], {
-    env: { JOIN: joinFiles.join(' ') },
+  const child = spawn('/bin/sh', ['-c', script, 'sh', ...command], {
+    env: { JOIN: joinFiles.join(' '), PATH: '/usr/bin:/bin' },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const exited = once(child, 'exit');
@@ -57,9 +62,9 @@ export function runIn(joinFiles: readonly string[], ...args: string[]): Program 
   return {
     process: child,
     pid: child.pid ?? -1,
-    line: async () => String((await within(lines.next(), `a line of probe ${args.join(' ')}`)).value),
+    line: async () => String((await within(lines.next(), `a line of ${command.join(' ')}`)).value),
     exit: async () => {
-      const [code, signal] = await within(exited, `exit of probe ${args.join(' ')}`);
+      const [code, signal] = await within(exited, `exit of ${command.join(' ')}`);
       return { code, signal };
     },
   };
@@ -88,6 +93,7 @@ export async function cgroupBox(
       : [join(start.cloneInto, 'cgroup.procs'), ...start.joinFiles];
   return {
     manager,
+    joinFiles,
     run: (...args) => runIn(joinFiles, ...args),
     read: (controller, file) =>
       readFileSync(join(manager.paths[controller] ?? manager.paths[''] ?? '', file), 'utf8').trim(),
