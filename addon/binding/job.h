@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "binding/operations.h"
+#include "sys/calls.h"
 #include "sys/fd.h"
 
 namespace binding {
@@ -62,6 +63,7 @@ struct Job {
   // The spawner's alone.
   pid_t pid = 0;
   uint64_t start_time = 0;
+  sys::NewFile state;  // written while init works, published when it is ready
   std::vector<uint64_t> durations;
   bool executing = false;  // 'X' has come
   bool failed = false;     // a 'failed' event was sent: nothing but 'exit' follows

@@ -10,6 +10,7 @@
 
 #include <cstring>
 
+#include "binding/init_pipe.h"
 #include "sys/calls.h"
 
 #ifndef P_PIDFD
@@ -25,53 +26,6 @@ constexpr size_t thread_stack = 256U * 1024U;
 constexpr int events_per_turn = 64;
 // In the low bit of epoll's data: which descriptor of the job. Null is the wake-up.
 constexpr uint64_t pipe_tag = 1;
-
-std::string with_pid(const std::string& text, pid_t pid) {
-  static constexpr std::string_view mark = "@PID@";
-  std::string out;
-  size_t from = 0;
-  for (size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, from)) {
-    out.append(text, from, at - from);
-    out += std::to_string(pid);
-    from = at + mark.size();
-  }
-  out.append(text, from);
-  return out;
-}
-
-// One packet without waiting. Returns recvmsg's result; a descriptor that came along is the caller's.
-ssize_t receive(int pipe, char* buffer, size_t size, sys::Fd& fd) {
-  union {
-    char bytes[CMSG_SPACE(sizeof(int) * 4)];
-    cmsghdr align;
-  } control;
-  iovec part{buffer, size};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = &control;
-  message.msg_controllen = sizeof control;
-  ssize_t got = 0;
-  do got = ::recvmsg(pipe, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  while (got < 0 && errno == EINTR);
-  if (got < 0) return got;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; i++) {
-      int number = -1;
-      std::memcpy(&number, CMSG_DATA(header) + i * sizeof(int), sizeof number);
-      // Protocol: one at most. Others are closed, not leaked.
-      sys::Fd owned(number);
-      if (!fd) fd = std::move(owned);
-    }
-  }
-  if ((message.msg_flags & MSG_TRUNC) != 0) {
-    errno = EMSGSIZE;
-    return -1;
-  }
-  return got;
-}
 
 }  // namespace
 
@@ -262,6 +216,7 @@ void Spawner::run_job(const std::shared_ptr<Job>& job) {
     fail(*job, Stage::spawn, -1, "clone", std::move(*failed), {}, true);
     return;
   }
+  prepare_state(*job);
   const std::lock_guard<std::mutex> lock(job->mutex);
   if (job->aborted) (void)sys::pidfd_send_signal(job->pidfd.get(), SIGKILL);
 }
@@ -294,7 +249,7 @@ void Spawner::read_pipe(Job& job) {
   char buffer[largest_frame];
   while (job.pipe) {
     sys::Fd fd;
-    const ssize_t got = receive(job.pipe.get(), buffer, sizeof buffer, fd);
+    const ssize_t got = receive_packet(job.pipe.get(), buffer, sizeof buffer, fd);
     if (got < 0 && errno == EAGAIN) return;
     if (got == 0 || (got < 0 && errno != EMSGSIZE)) {
       on_pipe_closed(job);
@@ -313,7 +268,6 @@ void Spawner::read_pipe(Job& job) {
 }
 
 void Spawner::on_frame(Job& job, const Frame& frame, sys::Fd fd) {
-  if (job.start_time == 0) job.start_time = sys::start_time(job.pid, true);
   Event event;
   event.job = shared(job);
   event.pid = job.pid;
@@ -360,17 +314,29 @@ void Spawner::on_frame(Job& job, const Frame& frame, sys::Fd fd) {
   }
 }
 
+void Spawner::fail_state(Job& job, sys::Failure failure) {
+  fail(job, Stage::init, -1, "stateFile", std::move(failure));
+  (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
+  drop_pipe(job);
+}
+
+// While init does its steps on another processor; what is left for the moment when it is ready is a rename.
+void Spawner::prepare_state(Job& job) {
+  job.start_time = sys::start_time(job.pid, true);
+  if (!job.request.state_file) return;
+  const StateFile& file = *job.request.state_file;
+  const std::string content =
+      file.text[0] + std::to_string(job.pid) + file.text[1] + std::to_string(job.start_time) + file.text[2];
+  if (auto failed = job.state.write(file.path, content, file.mode, file.sync))
+    fail_state(job, std::move(*failed));
+}
+
 // The state is on disk before init may go on: a `start` or `delete` from another process finds it.
 void Spawner::on_ready(Job& job) {
   const JobRequest& request = job.request;
   if (request.state_file) {
-    const StateFile& file = *request.state_file;
-    const std::string content =
-        file.text[0] + std::to_string(job.pid) + file.text[1] + std::to_string(job.start_time) + file.text[2];
-    if (auto failed = sys::put_file(file.path, content, file.mode, file.sync)) {
-      fail(job, Stage::init, -1, "stateFile", std::move(*failed));
-      (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
-      drop_pipe(job);
+    if (auto failed = job.state.publish()) {
+      fail_state(job, std::move(*failed));
       return;
     }
   }
@@ -441,6 +407,7 @@ void Spawner::on_exit(Job& job) {
     event.status = 255;
   }
   emit(std::move(event));
+  job.state.discard();
   job.over = true;
   ended_.push_back(shared(job));
   jobs_.erase(&job);

@@ -46,6 +46,8 @@ class Spawner : public std::enable_shared_from_this<Spawner> {
   sys::Status watch(Job& job);
   void read_pipe(Job& job);
   void on_frame(Job& job, const Frame& frame, sys::Fd fd);
+  void prepare_state(Job& job);
+  void fail_state(Job& job, sys::Failure failure);
   void on_ready(Job& job);
   void on_pipe_closed(Job& job);
   void on_exit(Job& job);

@@ -99,26 +99,39 @@ Status write_all(int fd, std::string_view data, const std::string& path) {
   return {};
 }
 
-Status put_file(const std::string& path, std::string_view data, mode_t mode, bool sync) {
+Status NewFile::write(const std::string& path, std::string_view data, mode_t mode, bool sync) {
+  discard();
   const std::string temporary = path + ".tmp";
   // The container's lock is held: a temporary file that is there was left by a writer that died.
   ::unlink(temporary.c_str());
   Fd fd;
-  Status failed = open_file(fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
-  if (failed) return failed;
+  if (auto failed = open_file(fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode)) return failed;
+  temporary_ = temporary;
+  path_ = path;
   // The umask of the host process must not decide who reads our state.
-  if (::fchmod(fd.get(), mode) != 0) failed = failure("fchmod", quoted(temporary) + ", " + octal(mode), path);
-  if (!failed) failed = write_all(fd.get(), data, temporary);
-  const bool durable = !failed && sync && !on_tmpfs(fd.get());
-  if (durable && ::fsync(fd.get()) != 0) failed = failure("fsync", quoted(temporary), path);
-  fd.reset();
-  if (!failed && ::rename(temporary.c_str(), path.c_str()) != 0)
-    failed = failure("rename", quoted(temporary) + ", " + quoted(path), path);
-  if (failed) {
-    ::unlink(temporary.c_str());
-    return failed;
-  }
-  return durable ? sync_directory_of(path) : Status{};
+  if (::fchmod(fd.get(), mode) != 0) return failure("fchmod", quoted(temporary) + ", " + octal(mode), path);
+  if (auto failed = write_all(fd.get(), data, temporary)) return failed;
+  durable_ = sync && !on_tmpfs(fd.get());
+  if (durable_ && ::fsync(fd.get()) != 0) return failure("fsync", quoted(temporary), path);
+  return {};
+}
+
+Status NewFile::publish() {
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0)
+    return failure("rename", quoted(temporary_) + ", " + quoted(path_), path_);
+  temporary_.clear();
+  return durable_ ? sync_directory_of(path_) : Status{};
+}
+
+void NewFile::discard() {
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  temporary_.clear();
+}
+
+Status put_file(const std::string& path, std::string_view data, mode_t mode, bool sync) {
+  NewFile file;
+  if (auto failed = file.write(path, data, mode, sync)) return failed;
+  return file.publish();
 }
 
 Status sealed_memfd(Fd& out, const char* name, std::string_view content, bool executable) {

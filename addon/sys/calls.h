@@ -22,9 +22,25 @@ Status read_file(std::string& out, const std::string& path);
 Status write_once(const std::string& path, std::string_view data);
 // As often as needed.
 Status write_all(int fd, std::string_view data, const std::string& path);
-// Temporary file beside it, write, rename: a reader sees the old or the new file, never a part. `sync` adds
-// fsync of file and directory, unless they are on tmpfs, which does not survive a crash of the machine
-// anyway.
+// Replaces a file in two steps: everything is written to a temporary file beside it, then a rename publishes
+// it. A reader sees the old or the new file, never a part. `sync` adds fsync of file and directory, unless
+// they are on tmpfs, which does not survive a crash of the machine anyway. What is not published is removed.
+class NewFile {
+ public:
+  NewFile() = default;
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
+  ~NewFile() { discard(); }
+  Status write(const std::string& path, std::string_view data, mode_t mode, bool sync);
+  Status publish();
+  void discard();
+
+ private:
+  std::string path_;
+  std::string temporary_;  // empty: nothing is there to remove
+  bool durable_ = false;
+};
+// Both steps at once.
 Status put_file(const std::string& path, std::string_view data, mode_t mode, bool sync);
 // A memfd nobody can change any more (F_SEAL_*): what runs with our privilege cannot be overwritten through
 // /proc/PID/exe or a descriptor that leaked (CVE-2019-5736).
