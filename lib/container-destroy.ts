@@ -5,8 +5,8 @@ import type { Handle } from './container-handle.ts';
 import { ContainerError } from './errors.ts';
 import { assertAllowed } from './lifecycle.ts';
 import { runHooks } from './parent/hooks.ts';
-import { removeState } from './parent/init-process.ts';
-import { ociState } from './state.ts';
+import { stateRemoval } from './parent/init-process.ts';
+import { ociState, recordStart } from './state.ts';
 
 /**
  * runc's rules: a stopped container is removed, a created one is killed first, any other only with `force`.
@@ -25,7 +25,7 @@ export async function destroyContainer(handle: Handle, options: DestroyOptions):
     return;
   }
   try {
-    await handle.locked(() => remove(handle, force), signal);
+    if (!(await removeQuickly(handle))) await handle.locked(() => remove(handle, force), signal);
   } catch (error) {
     const gone = error instanceof ContainerError && error.code === 'ERR_CONTAINER_NOT_EXIST';
     if (gone) finish(handle);
@@ -40,6 +40,24 @@ export async function destroyContainer(handle: Handle, options: DestroyOptions):
   }
 }
 
+/**
+ * The usual end of a container that this object has run: its init is reaped, and with it every process of its pid
+ * namespace. One native job takes the lock, looks whose directory it is, and removes all. False: not such a case, or not
+ * so easy; then the long way, which may be taken at any point of this one.
+ */
+async function removeQuickly(handle: Handle): Promise<boolean> {
+  const { init, record, directory, manager } = handle;
+  if (init?.exitStatus === undefined || record === undefined || !handle.hasPrivatePids) return false;
+  await handle.reporting;
+  const lock = { op: 'lock', path: directory, record: recordStart(handle.id, record.nonce) } as const;
+  try {
+    await handle.binding.files([lock, ...manager.removal, ...stateRemoval(directory)], false);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function remove(handle: Handle, force: boolean): Promise<void> {
   const live = await handle.live();
   if (!force) assertAllowed('destroy', handle.id, live.status);
@@ -51,7 +69,7 @@ async function remove(handle: Handle, force: boolean): Promise<void> {
   else await endInit(handle);
   await handle.reporting;
   await handle.manager.destroy();
-  await removeState(handle.binding, handle.directory);
+  await handle.binding.files(stateRemoval(handle.directory), false);
 }
 
 function finish(handle: Handle): void {

@@ -2,7 +2,6 @@
  * What the methods of one Container object share: its record, its cgroups, the process it started itself, the lock.
  * Status is always read from the system, never remembered: other processes work on the same container.
  */
-import { randomBytes } from 'node:crypto';
 import { closeSync, existsSync } from 'node:fs';
 import { EventEmitter } from 'eventemitter3';
 import type { CgroupManager } from './cgroups/manager.ts';
@@ -176,6 +175,8 @@ export class Handle {
 
   /** A record for a start that is about to begin. */
   newRecord(): Omit<StateRecord, 'init_process_pid' | 'init_process_start'> {
+    const by = creator(this.binding);
+    count += 1;
     return {
       id: this.id,
       created: new Date().toISOString(),
@@ -183,9 +184,10 @@ export class Handle {
       cgroup_paths: this.manager.paths,
       config: this.config,
       version: 1,
-      nonce: randomBytes(8).toString('hex'),
+      // Of all processes ever on this boot one has this pid and start time; Workers share it, hence the clock.
+      nonce: `${by.pid}.${by.start}.${process.hrtime.bigint()}.${count}`,
       owner: process.geteuid?.() ?? 0,
-      creator: creator(this.binding),
+      creator: by,
     };
   }
 
@@ -237,6 +239,7 @@ export class Handle {
   }
 }
 
+let count = 0;
 let self: { readonly pid: number; readonly start: number } | undefined;
 /** This process, named by pid and start time. */
 function creator(binding: Binding): { readonly pid: number; readonly start: number } {

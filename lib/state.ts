@@ -84,12 +84,13 @@ export function recordText(record: Omit<StateRecord, 'init_process_pid' | 'init_
 }
 
 /** The first bytes of a record: who it is of can be told without reading the rest. */
-const recordStart = (id: string, nonce: string): string => `{"id":${JSON.stringify(id)},"nonce":"${nonce}",`;
+export const recordStart = (id: string, nonce: string): string =>
+  `{"id":${JSON.stringify(id)},"nonce":"${nonce}",`;
 
 export const statePath = (directory: string): string => join(directory, 'state.json');
 export const fifoPath = (directory: string): string => join(directory, 'exec.fifo');
-/** flock(2) on it serialises the operations of all processes; it is removed with the directory, under the lock. */
-export const lockPath = (directory: string): string => join(directory, 'lock');
+/** flock(2) on the state directory itself serialises the operations of all processes: there is no file to leave behind. */
+export const lockPath = (directory: string): string => `${directory}/`;
 
 const codeOf = (error: unknown): unknown =>
   error instanceof Error && 'code' in error ? error.code : undefined;

@@ -154,6 +154,9 @@ FileOperation Arguments::operation(const Napi::Value& value, const std::string& 
   } else if (kind == "deviceProgram") {
     out.kind = OperationKind::device_program;
     out.data = bytes(object.Get("program"), member(name, "program"));
+  } else if (kind == "lock") {
+    out.kind = OperationKind::lock;
+    out.data = string(object.Get("record"), member(name, "record"));
   } else {
     wrong(member(name, "op") + " is not an operation: " + kind);
   }

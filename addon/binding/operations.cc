@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "binding/operations.h"
 
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -54,6 +55,8 @@ const char* name_of(OperationKind kind) {
       return "rmdir";
     case OperationKind::device_program:
       return "deviceProgram";
+    case OperationKind::lock:
+      return "lock";
   }
   return "";
 }
@@ -66,9 +69,11 @@ std::optional<OperationFailure> Operations::run(const std::vector<FileOperation>
     const auto& tolerate = operations[index].tolerate;
     if (std::find(tolerate.begin(), tolerate.end(), failed->error) != tolerate.end()) continue;
     written_.reset();
+    locked_.reset();
     return OperationFailure{index, std::move(*failed)};
   }
   written_.reset();
+  locked_.reset();
   return {};
 }
 
@@ -123,6 +128,8 @@ sys::Status Operations::run_one(const FileOperation& operation) {
       return remove_directory(path);
     case OperationKind::device_program:
       return attach_device_program(path, operation.data);
+    case OperationKind::lock:
+      return lock(operation);
   }
   return {};
 }
@@ -141,6 +148,24 @@ sys::Status Operations::write(const FileOperation& operation) {
   if (count >= 0 && static_cast<size_t>(count) == data.size()) return {};
   if (count >= 0) errno = EIO;
   return sys::failure("write", sys::quoted(operation.path) + ", " + sys::quoted(data), operation.path);
+}
+
+// The lock of Binding.lock on a state directory, and who the directory belongs to: between the call and now
+// it may have been removed and made again for another container.
+sys::Status Operations::lock(const FileOperation& operation) {
+  const std::string& path = operation.path;
+  if (auto failed = sys::open_file(locked_, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)) return failed;
+  if (::flock(locked_.get(), LOCK_EX | LOCK_NB) != 0)
+    return sys::failure("flock", sys::quoted(path) + ", LOCK_EX|LOCK_NB", path);
+  sys::Fd record(::openat(locked_.get(), "state.json", O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  const std::string file = path + "/state.json";
+  if (!record) return sys::failure("openat", sys::quoted(file), file);
+  std::string found(operation.data.size(), '\0');
+  if (::pread(record.get(), found.data(), found.size(), 0) == static_cast<ssize_t>(found.size()) &&
+      found == operation.data)
+    return {};
+  errno = ESTALE;
+  return sys::failure("pread", sys::quoted(file), file);
 }
 
 void Operations::undo() {

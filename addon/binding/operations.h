@@ -15,7 +15,7 @@
 
 namespace binding {
 
-enum class OperationKind { mkdir, write, put, mkfifo, unlink, rmdir, device_program };
+enum class OperationKind { mkdir, write, put, mkfifo, unlink, rmdir, device_program, lock };
 
 struct FileOperation {
   OperationKind kind = OperationKind::write;
@@ -52,6 +52,9 @@ class Operations {
   };
   sys::Status run_one(const FileOperation& operation);
   sys::Status write(const FileOperation& operation);
+  sys::Status lock(const FileOperation& operation);
+  // Held until the operations are done.
+  sys::Fd locked_;
   // The file of the last write: a list of device rules is many writes to one file.
   sys::Fd written_;
   std::string written_path_;

@@ -204,7 +204,7 @@ class Lock : public LoopHandle {
   sys::Status try_lock() {
     for (;;) {
       if (!fd_)
-        if (auto failed = sys::open_file(fd_, path_, O_RDWR | O_CREAT | O_NOFOLLOW, 0600)) return failed;
+        if (auto failed = sys::open_file(fd_, path_, flags(), 0600)) return failed;
       if (::flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) {
         if (errno == EINTR) continue;
         sys::Failure failed = sys::failure("flock", sys::quoted(path_) + ", LOCK_EX", path_);
@@ -217,6 +217,8 @@ class Lock : public LoopHandle {
       fd_.reset();
     }
   }
+  // A directory is never made: that of a container that is gone must not come back.
+  int flags() const { return path_.ends_with('/') ? O_RDONLY | O_DIRECTORY : O_RDWR | O_CREAT | O_NOFOLLOW; }
   bool replaced() const {
     struct stat ours {};
     struct stat there {};

@@ -66,6 +66,8 @@ export interface CgroupManager {
   stats(): Promise<Stats>;
   /** Number of OOM kills so far (memory.events oom_kill, memory.oom_control); 0 when not known. */
   oomKillCount(): Promise<number>;
+  /** Removes the directories of a container that has no process any more, as a part of another job; may fail with EBUSY. */
+  readonly removal: readonly FileOperation[];
   /** Waits for `populated 0` (event, deadline), then removes the directories depth first. @throws {CgroupError} naming the pids left. */
   destroy(options?: { readonly timeoutMs?: number }): Promise<void>;
 }

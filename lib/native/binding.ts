@@ -43,7 +43,12 @@ export type FileOperation =
   /** rmdir; absent is no error; EBUSY is tried again for some ms. Not undone. */
   | { readonly op: 'rmdir'; readonly path: string }
   /** Loads the BPF_PROG_TYPE_CGROUP_DEVICE program and attaches it to the cgroup directory, replacing ours. */
-  | { readonly op: 'deviceProgram'; readonly path: string; readonly program: Uint8Array };
+  | { readonly op: 'deviceProgram'; readonly path: string; readonly program: Uint8Array }
+  /**
+   * flock(LOCK_EX|LOCK_NB) on this state directory until the last operation is done, and a look at who it belongs to: its
+   * state.json must begin with `record`, else ESTALE. The same lock as `lock(path + '/')`.
+   */
+  | { readonly op: 'lock'; readonly path: string; readonly record: string };
 
 /** How the spawner learns pid and start time of the state file: `text[0] + pid + text[1] + startTime + text[2]`. */
 export interface StateFile {
@@ -165,7 +170,7 @@ export interface Binding {
   /** open(2) with O_CLOEXEC added; synchronous, for /proc and state files only. */
   open(path: string, flags: number, mode: number): number;
   close(fd: number): void;
-  /** flock(LOCK_EX) on a native thread; resolves to the fd that holds it. Rejects with EAGAIN after timeoutMs. */
+  /** flock(LOCK_EX) on a file, which is made when absent, or (`path` ends with a slash) on a directory; resolves to the fd that holds it. Rejects with EAGAIN after timeoutMs. */
   lock(path: string, timeoutMs: number): Promise<number>;
   /** statfs f_type, e.g. 0x01021994 for tmpfs, 0x63677270 for cgroup2. */
   fsType(path: string): number;

@@ -8,7 +8,7 @@ import { ContainerError } from '../errors.ts';
 import type { Binding, FileOperation, SpawnJob } from '../native/binding.ts';
 import { encodePlan } from '../plan/encode.ts';
 import type { Process } from '../process.ts';
-import { fifoPath, lockPath, ociState, type RecordText, statePath } from '../state.ts';
+import { fifoPath, ociState, type RecordText, statePath } from '../state.ts';
 import { startError } from './failure.ts';
 import { requestedFault } from './faults.ts';
 import { runHooks } from './hooks.ts';
@@ -55,33 +55,16 @@ const operationsBefore = (request: InitRequest): FileOperation[] => {
   return operations;
 };
 
-/** The record goes first: what is left without it is nobody's container. The lock goes last. */
-const stateRemoval = (directory: string): FileOperation[] => [
+/** Removes the state directory of a container that is gone or never came to be; its cgroups are removed before. */
+export const stateRemoval = (directory: string): FileOperation[] => [
+  // The record goes first: what is left without it is nobody's container.
   { op: 'unlink', path: statePath(directory) },
   { op: 'unlink', path: `${statePath(directory)}.tmp` },
   { op: 'unlink', path: fifoPath(directory) },
   { op: 'unlink', path: notifyPath(directory) },
   { op: 'rmdir', path: notifyDirectory(directory) },
-  { op: 'unlink', path: lockPath(directory) },
   { op: 'rmdir', path: directory },
 ];
-
-const removalTries = 20;
-
-/**
- * Removes the state directory of a container that is gone or never came to be; its cgroups are removed before. Whoever
- * waited for the lock may make the lock file anew between the last two operations: then once more.
- */
-export async function removeState(binding: Binding, directory: string): Promise<void> {
-  for (let left = removalTries; ; left--)
-    try {
-      await binding.files(stateRemoval(directory), false);
-      return;
-    } catch (error) {
-      const code = error instanceof Error && 'code' in error ? error.code : undefined;
-      if (code !== 'ENOTEMPTY' || left === 0) throw error;
-    }
-}
 
 /**
  * Resolves when init waits or the program executes. On failure everything is taken back first.
@@ -147,7 +130,7 @@ export async function takeBack(
     if (!request.config.namespaces.some(({ type, path }) => type === 'pid' && path === undefined))
       await manager.killAll(sigkill);
     await manager.destroy();
-    await removeState(binding, request.directory);
+    await binding.files(stateRemoval(request.directory), false);
   } catch (second) {
     throw new ContainerError('ERR_START', request.containerId, {
       hint: 'what it left behind is still recorded: destroy the container with force',

@@ -3,14 +3,14 @@
  * again and again. What a plan depends on beside them is in the key.
  */
 import { existsSync } from 'node:fs';
-import type { CgroupManager, CgroupStart } from '../cgroups/manager.ts';
+import type { CgroupManager, CgroupMountRow, CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig, Seccomp } from '../config/config.ts';
 import type { Binding } from '../native/binding.ts';
 import { hasNamespace } from '../plan/namespaces.ts';
 import type { SeccompProgram } from '../plan/process-steps.ts';
 import { planSetnsInit } from '../plan/setns-init.ts';
 import { planStandardInit, sessionKeyring } from '../plan/standard-init.ts';
-import type { StartPlan, Step } from '../plan/steps.ts';
+import type { MountStep, StartPlan, Step } from '../plan/steps.ts';
 
 export interface StandardPlanRequest {
   readonly binding: Binding;
@@ -27,6 +27,7 @@ export interface StandardPlanRequest {
 interface Entry {
   readonly request: Omit<StandardPlanRequest, 'binding' | 'manager' | 'cgroup' | 'config'>;
   readonly joinFiles: string;
+  readonly rows: readonly CgroupMountRow[];
   readonly plan: StartPlan;
 }
 
@@ -46,10 +47,10 @@ export function standardPlan(request: StandardPlanRequest): StartPlan {
   const { config, process, containerId, wait, preservedFds, cgroup } = request;
   const joinFiles = `${cgroup.cloneInto ?? ''}\n${cgroup.joinFiles.join('\n')}`;
   const entries = plans.get(config) ?? [];
-  for (const { request: made, joinFiles: files, plan } of entries)
+  for (const { request: made, joinFiles: files, rows, plan } of entries)
     if (made.wait === wait && made.preservedFds === preservedFds && sameProcess(made.process, process)) {
       if (made.containerId === containerId && files === joinFiles) return plan;
-      const moved = forContainer(plan, config, request);
+      const moved = forContainer(plan, rows, config, request);
       if (moved !== undefined) return moved;
     }
   const plan = planStandardInit(config, process, {
@@ -62,7 +63,12 @@ export function standardPlan(request: StandardPlanRequest): StartPlan {
     ...(wait ? { fifoSlot: 0 } : {}),
     ...seccompOf(request.binding, config.seccomp),
   });
-  entries.unshift({ request: { containerId, process, wait, preservedFds }, joinFiles, plan });
+  entries.unshift({
+    request: { containerId, process, wait, preservedFds },
+    joinFiles,
+    rows: request.manager.mountRows,
+    plan,
+  });
   entries.length = Math.min(entries.length, entriesPerConfig);
   plans.set(config, entries);
   return plan;
@@ -70,28 +76,51 @@ export function standardPlan(request: StandardPlanRequest): StartPlan {
 
 /**
  * The same plan for another container: only the steps that name its cgroups or its ID are new, so that the others, and
- * their encoding, are shared. Undefined when more depends on the container: without a cgroup namespace, `cgroup` mounts
- * are binds of its cgroups; with CLONE_INTO_CGROUP the way in may differ.
+ * their encoding, are shared. Undefined when more depends on the container: with CLONE_INTO_CGROUP the way in may differ.
  */
 function forContainer(
   plan: StartPlan,
+  rows: readonly CgroupMountRow[],
   config: Config,
-  { cgroup, containerId }: StandardPlanRequest,
+  { cgroup, containerId, manager }: StandardPlanRequest,
 ): StartPlan | undefined {
-  const mountsCgroups = config.mounts.some(mount => mount.type === 'cgroup');
-  if (mountsCgroups && !hasNamespace(config, 'cgroup')) return undefined;
+  const sources = movedSources(config, rows, manager);
   const joins = plan.steps.filter(step => step.kind === 'joinCgroup').length;
   // Born in its cgroup it has none to join: then the clone flags are the same too.
-  if (joins !== cgroup.joinFiles.length || (joins === 0) !== (cgroup.cloneInto !== undefined))
+  if (
+    sources === undefined ||
+    joins !== cgroup.joinFiles.length ||
+    (joins === 0) !== (cgroup.cloneInto !== undefined)
+  )
     return undefined;
   let index = 0;
   const steps = plan.steps.map((step): Step => {
     if (step.kind === 'joinCgroup')
       return { kind: 'joinCgroup', file: cgroup.joinFiles[index++] ?? step.file };
     if (step.kind === 'sessionKeyring') return { kind: 'sessionKeyring', name: sessionKeyring(containerId) };
-    return step;
+    const source = step.kind === 'mount' && step.type === 'bind' ? sources.get(step.source) : undefined;
+    return source === undefined ? step : { ...(step as MountStep), source };
   });
   return { ...plan, steps };
+}
+
+/** Without a cgroup namespace `cgroup` mounts are binds of the container's cgroups: the other's path → this one's. */
+function movedSources(
+  config: Config,
+  rows: readonly CgroupMountRow[],
+  manager: CgroupManager,
+): ReadonlyMap<string, string> | undefined {
+  const sources = new Map<string, string>();
+  if (hasNamespace(config, 'cgroup') || !config.mounts.some(mount => mount.type === 'cgroup')) return sources;
+  const own = manager.mountRows;
+  for (const [at, { name, path }] of rows.entries()) {
+    const row = own[at];
+    if (row === undefined || row.name !== name) return undefined;
+    sources.set(path, row.path);
+  }
+  // A mount of the configuration itself stays what it is.
+  if (own.length !== rows.length || config.mounts.some(mount => sources.has(mount.source))) return undefined;
+  return sources;
 }
 
 export interface SetnsPlanRequest {

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { DeviceRule, Resources } from '../../config/config.ts';
 import { CgroupError } from '../../errors.ts';
-import type { Binding } from '../../native/binding.ts';
+import type { Binding, FileOperation } from '../../native/binding.ts';
 import { deviceList, deviceTransition, parseDeviceList, sameDevices } from '../device-rules.ts';
 import { isGone, parseFlat, pidsBelow, readCgroupFile, readCgroupFileNow, writeCgroupFile } from '../file.ts';
 import { type Layout, pathComponents } from '../layout.ts';
@@ -192,13 +192,14 @@ export class V1Manager implements CgroupManager {
     return Number(parseFlat(readCgroupFileNow(join(directory, 'memory.oom_control'))).get('oom_kill') ?? 0n);
   }
 
+  get removal(): readonly FileOperation[] {
+    return this.#directories.map(path => ({ op: 'rmdir', path }));
+  }
+
   async destroy(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     try {
       // The usual case, all empty, is one job of the native thread.
-      await this.#binding.files(
-        this.#directories.map(path => ({ op: 'rmdir', path })),
-        false,
-      );
+      await this.#binding.files(this.removal, false);
       return;
     } catch {
       // Something is still in one of them, or below: removeTree finds out and reports.

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Resources } from '../../config/config.ts';
 import { CgroupError } from '../../errors.ts';
-import type { Binding } from '../../native/binding.ts';
+import type { Binding, FileOperation } from '../../native/binding.ts';
 import { deviceList } from '../device-rules.ts';
 import {
   cgroupTree,
@@ -222,9 +222,13 @@ export class V2Manager implements CgroupManager {
     return Number(parseFlat(readCgroupFileNow(join(this.#directory, 'memory.events'))).get('oom_kill') ?? 0n);
   }
 
+  get removal(): readonly FileOperation[] {
+    return [{ op: 'rmdir', path: this.#directory }];
+  }
+
   async destroy(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     try {
-      await this.#binding.files([{ op: 'rmdir', path: this.#directory }], false);
+      await this.#binding.files(this.removal, false);
       return;
     } catch {
       // Processes or cgroups are still in it: the loop below waits, removes and reports.
