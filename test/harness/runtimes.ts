@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { containerId, makeBundle, makeStateRoot } from './bundle.ts';
 import { slowness } from './deadline.ts';
-import { projectRoot } from './requirements.ts';
+import { projectRoot, type Requirement } from './requirements.ts';
 import { type TestContext, test } from './test.ts';
 
 export type Runtime = 'runc' | 'nrunc';
@@ -57,8 +57,15 @@ function runcRefusal(t: TestContext): string | undefined {
 }
 
 /** A test of both runtimes; skipped, with what runc says, where runc cannot run a container. */
-export function differential(name: string, work: (t: TestContext) => void | Promise<void>): void {
-  test(`differential: ${name}`, { requires: ['root', 'runc', 'probe'], timeoutMs: 60_000 }, t => {
+export function differential(
+  name: string,
+  work: (t: TestContext) => void | Promise<void>,
+  requires: readonly Requirement[] = [],
+): void {
+  test(`differential: ${name}`, {
+    requires: ['root', 'runc', 'probe', ...requires],
+    timeoutMs: 60_000,
+  }, t => {
     const reason = runcRefusal(t);
     if (reason === undefined) return work(t);
     t.skip(`runc cannot run a container here: ${reason}`);

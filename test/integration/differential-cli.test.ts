@@ -182,31 +182,35 @@ const commands: readonly (readonly string[])[] = [
   ['state', 'ID'],
 ];
 
-differential('commands: output, errors, exit codes', async t => {
-  const id = containerId('both');
-  const bundle = makeBundle(t, { process: { args: ['/bin/sleep', '1000'] } });
-  const outcomes: string[][] = [];
-  for (const runtime of runtimes) {
-    const call = box(t, runtime, id, bundle);
-    const pid = String(JSON.parse(call('state', id).stdout).pid);
-    const rows: string[] = [];
-    for (const words of commands) {
-      const { status, stdout, stderr } = call(...words.map(word => (word === 'ID' ? id : word)));
-      rows.push(normal([words.join(' '), status, stdout, stderr].join(' | '), pid));
-      if (words[0] === 'kill' && words[2] === 'KILL')
-        await eventually('stopped', () => JSON.parse(call('state', id).stdout).status === 'stopped');
+differential(
+  'commands: output, errors, exit codes',
+  async t => {
+    const id = containerId('both');
+    const bundle = makeBundle(t, { process: { args: ['/bin/sleep', '1000'] } });
+    const outcomes: string[][] = [];
+    for (const runtime of runtimes) {
+      const call = box(t, runtime, id, bundle);
+      const pid = String(JSON.parse(call('state', id).stdout).pid);
+      const rows: string[] = [];
+      for (const words of commands) {
+        const { status, stdout, stderr } = call(...words.map(word => (word === 'ID' ? id : word)));
+        rows.push(normal([words.join(' '), status, stdout, stderr].join(' | '), pid));
+        if (words[0] === 'kill' && words[2] === 'KILL')
+          await eventually('stopped', () => JSON.parse(call('state', id).stdout).status === 'stopped');
+      }
+      outcomes.push(rows);
+      call('delete', '--force', id);
     }
-    outcomes.push(rows);
-    call('delete', '--force', id);
-  }
-  // The second pause: the container runs, and is paused already; that is what stands in the way.
-  const theirs = outcomes[0]?.map((row, index, all) =>
-    row.startsWith('pause ') && all[index - 1]?.startsWith('pause ')
-      ? row.replace('container not running', 'container paused')
-      : row,
-  );
-  assert.deepEqual(outcomes[1], theirs);
-});
+    // The second pause: the container runs, and is paused already; that is what stands in the way.
+    const theirs = outcomes[0]?.map((row, index, all) =>
+      row.startsWith('pause ') && all[index - 1]?.startsWith('pause ')
+        ? row.replace('container not running', 'container paused')
+        : row,
+    );
+    assert.deepEqual(outcomes[1], theirs);
+  },
+  ['controller:pids'],
+);
 
 /** The paths of a document's members, without their values: `data.cpu.usage.percpu[]`. */
 function shape(value: unknown, path = ''): string[] {
@@ -221,7 +225,7 @@ differential('events --stats has the members that runc has', t => {
     assert.equal(status, 0, stderr);
     return shape(JSON.parse(stdout));
   });
-  assert.ok(theirs.length > 50);
+  assert.ok(theirs.length > 10);
   assert.deepEqual(
     theirs.filter(member => !ours.includes(member)),
     [],
