@@ -25,7 +25,8 @@ function sentence(error: unknown): string {
 }
 
 /** `container does not exist`, `executable file not found in $PATH` and their like are whole sentences that callers compare. */
-const isRefusal = (error: Error): boolean => /^ERR_(CONTAINER_|EXEC_|CWD$)/.test(errorCode(error) ?? '');
+const isRefusal = (error: Error): boolean =>
+  /^ERR_(CONTAINER_|EXEC_|CWD$|SPEC_NOT_FOUND$)/.test(errorCode(error) ?? '');
 
 export function errorText(error: unknown): string {
   const parts: string[] = [];

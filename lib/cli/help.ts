@@ -62,7 +62,8 @@ signal to the init process of the "ubuntu01" container:
   ],
   list: ['Where the given root is specified via the global option "--root".', ''],
   pause: [
-    identified,
+    `Where "<container-id>" is the name for the instance of the container to be
+paused.`,
     `The pause command suspends all processes in the instance of the container.
 
 Use nrunc list to identify instances of containers and their current status.`,
@@ -76,7 +77,8 @@ directory; with only a container id, that container's own configuration.`,
   ps: ['', ''],
   restore: [identified, 'Refused: this version has no checkpoint and restore.'],
   resume: [
-    identified,
+    `Where "<container-id>" is the name for the instance of the container to be
+resumed.`,
     `The resume command resumes all processes in the instance of the container.
 
 Use nrunc list to identify instances of containers and their current status.`,
@@ -110,13 +112,11 @@ file or the standard input, all other options are ignored.`,
 };
 
 function optionLines(options: readonly OptionSpec[]): string {
-  const rows = options
-    .filter(({ hidden }) => hidden !== true)
-    .map(({ name, alias, kind, help, shown }) => {
-      const value = kind === 'flag' ? '' : ' value';
-      const names = [`--${name}${value}`, ...(alias === undefined ? [] : [`-${alias}${value}`])].join(', ');
-      return [names, `${help}${shown === undefined ? '' : ` (default: ${shown})`}`] as const;
-    });
+  const rows = options.map(({ name, alias, kind, help, shown }) => {
+    const value = kind === 'flag' ? '' : ' value';
+    const names = [`--${name}${value}`, ...(alias === undefined ? [] : [`-${alias}${value}`])].join(', ');
+    return [names, `${help}${shown === undefined ? '' : ` (default: ${shown})`}`] as const;
+  });
   const width = Math.max(...rows.map(([names]) => names.length)) + 2;
   return rows.map(([names, help]) => `   ${names.padEnd(width)}${help}\n`).join('');
 }
@@ -125,14 +125,15 @@ export function commandHelp(name: string): string {
   const spec = findCommand(name);
   if (spec === undefined) return '';
   const [note, description] = texts[name as CommandName];
-  const words = ['nrunc', name, spec.options.length > 0 ? '[command options]' : '', spec.argumentsUsage];
+  const visible = spec.options.filter(({ hidden }) => hidden !== true);
+  const words = ['nrunc', name, visible.length > 0 ? '[command options]' : '', spec.argumentsUsage];
   const sections = [
     `NAME:\n   nrunc ${name} - ${spec.usage}\n`,
     `USAGE:\n   ${words.filter(word => word !== '').join(' ')}\n`,
     ...(note === '' ? [] : [`${note}\n`]),
     ...(description === '' ? [] : [`DESCRIPTION:\n   ${description}\n`]),
     // urfave/cli ends the list with an indented empty line.
-    ...(spec.options.length > 0 ? [`OPTIONS:\n${optionLines(spec.options)}   \n`] : []),
+    ...(visible.length > 0 ? [`OPTIONS:\n${optionLines(visible)}   \n`] : []),
   ];
   return sections.join('\n');
 }
@@ -166,5 +167,5 @@ COMMANDS:
 ${rows.join('')}   ${'help, h'.padEnd(width)}Shows a list of commands or help for one command
 
 GLOBAL OPTIONS:
-${optionLines([...globalOptions, { name: 'help', alias: 'h', kind: 'flag', help: 'show help' }])}`;
+${optionLines([...globalOptions.filter(({ hidden }) => hidden !== true), { name: 'help', alias: 'h', kind: 'flag', help: 'show help' }])}`;
 }
