@@ -85,7 +85,13 @@ export class LinuxFactory {
     options.signal?.throwIfAborted();
     const directory = join(this.root, id);
     const ids = reserved.get(this.root) ?? new Map<string, WeakRef<Handle>>();
-    if (ids.get(id)?.deref() !== undefined || existsSync(directory))
+    const taken = (): boolean => {
+      const holder = ids.get(id)?.deref();
+      // From its first start on the directory speaks for a container: another process may have destroyed it.
+      return (holder !== undefined && holder.record === undefined) || existsSync(directory);
+    };
+    // What a crashed start of this ID has left must not hold the ID.
+    if (taken() && (!(await this.#removeHalfMade(id)) || taken()))
       throw new ContainerError('ERR_CONTAINER_EXISTS', id);
     const manager = newCgroups(this.#root.binding, id, config);
     const handle = new Handle(this.#root, id, directory, config, manager, {
@@ -123,6 +129,32 @@ export class LinuxFactory {
     }
     await using container = new Container(handle);
     await container.destroy(options);
+  }
+
+  /**
+   * Removes what starts have left whose process was killed meanwhile: half-made containers with their cgroups and
+   * processes. Containers that were made are not touched. `create` and `destroy` do it for their own ID.
+   * @returns the IDs that were removed
+   */
+  async reconcile(): Promise<string[]> {
+    const removed: string[] = [];
+    for (const id of this.#ids()) if (await this.#removeHalfMade(id)) removed.push(id);
+    return removed;
+  }
+
+  async #removeHalfMade(id: string): Promise<boolean> {
+    let handle: Handle;
+    try {
+      handle = this.#handle(id);
+    } catch (error) {
+      if (error instanceof ContainerError && error.code === 'ERR_CONTAINER_NOT_EXIST')
+        return removeAbandoned(join(this.root, id));
+      // Corrupt: only who asks for force may decide that.
+      return false;
+    }
+    if (handle.record?.init_process_pid !== 0 || (await handle.live()).status !== 'stopped') return false;
+    await new Container(handle).destroy({ force: true });
+    return true;
   }
 
   /** All containers of the root, by ID. A broken entry is a row of its own; it never hides the others. */
@@ -166,6 +198,16 @@ export class LinuxFactory {
       throw new LibcontainerError('ERR_STATE_ROOT', { detail: this.root, cause: error });
     }
   }
+}
+
+/** Between its mkdir and its first record a start takes microseconds; a crash there, or late in a destroy, leaves this. */
+const abandonedAfterMs = 60_000;
+
+function removeAbandoned(directory: string): boolean {
+  const stat = lstatSync(directory, { throwIfNoEntry: false });
+  if (stat?.isDirectory() !== true || Date.now() - stat.ctimeMs < abandonedAfterMs) return false;
+  rmSync(directory, { recursive: true, force: true });
+  return true;
 }
 
 function makeRoot(path: string, lockTimeoutMs: number): Root {

@@ -133,9 +133,35 @@ export interface SetnsPlanRequest {
   readonly preservedFds: number;
 }
 
+interface SetnsEntry {
+  readonly request: Omit<SetnsPlanRequest, 'binding' | 'config' | 'cgroup'>;
+  readonly joinFiles: string;
+  readonly plan: StartPlan;
+}
+/** A health check is the same command in the same container, again and again. */
+const setnsPlans = new WeakMap<Config, SetnsEntry[]>();
+
+interface SetnsEntry {
+  readonly request: SetnsPlanRequest;
+  readonly plan: StartPlan;
+}
+const setnsPlans = new WeakMap<Config, SetnsEntry[]>();
+
+/** The same command again and again in one container: a health check. */
 export function setnsPlan(request: SetnsPlanRequest): StartPlan {
   const { binding, containerId, config, process, cgroup, waitForRelease, preservedFds } = request;
-  return planSetnsInit(config, process, {
+  const entries = setnsPlans.get(config) ?? [];
+  for (const { request: made, plan } of entries)
+    if (
+      made.containerId === containerId &&
+      made.waitForRelease === waitForRelease &&
+      made.preservedFds === preservedFds &&
+      made.cgroup.cloneInto === cgroup.cloneInto &&
+      made.cgroup.joinFiles.join('\n') === cgroup.joinFiles.join('\n') &&
+      sameProcess(made.process, process)
+    )
+      return plan;
+  const plan = planSetnsInit(config, process, {
     containerId,
     cgroup,
     lastCapability: lastCapability(binding),
@@ -144,6 +170,10 @@ export function setnsPlan(request: SetnsPlanRequest): StartPlan {
     waitForRelease,
     ...seccompOf(binding, config.seccomp),
   });
+  entries.unshift({ request, plan });
+  entries.length = Math.min(entries.length, entriesPerConfig);
+  setnsPlans.set(config, entries);
+  return plan;
 }
 
 let knownLastCapability: number | undefined;

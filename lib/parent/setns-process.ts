@@ -43,7 +43,8 @@ async function start(request: SetnsRequest): Promise<ParentProcess> {
   const { binding, manager, process, processConfig, config, signal, waitForRelease } = request;
   signal?.throwIfAborted();
   const cgroup = await manager.prepareExec(process.options.subCgroups ?? {}, { initPid: request.initPid });
-  const oomKills = await manager.oomKillCount();
+  // Read now, looked at only when the start fails.
+  const oomKills = manager.oomKillCount().catch(() => 0);
   const preserved = process.options.preservedFds ?? [];
   const plan = setnsPlan({
     binding,
@@ -63,7 +64,7 @@ async function start(request: SetnsRequest): Promise<ParentProcess> {
       stateDirectory: request.directory,
       cgroup,
       cgroupOffset: 0,
-      oomKills: async () => (await manager.oomKillCount()) - oomKills,
+      oomKills: async () => (await manager.oomKillCount()) - (await oomKills),
     });
   const parent = new ParentProcess({
     binding,

@@ -163,3 +163,47 @@ function pidsFile(state: { readonly cgroup_paths: { readonly [name: string]: str
   assert.ok(directory);
   return { paths: true, file: join(directory, 'pids.max') };
 }
+
+test('a start whose process was killed is found half-made: reconcile, create and destroy remove it', {
+  requires: ['root'],
+}, async t => {
+  const on = await fixture(t);
+  const container = await on.create();
+  const { id, directory } = container;
+  const process = on.sh('sleep 1000');
+  await container.start(process);
+  // As if the starting process had died before init was recorded: its cgroups and a process in them are there.
+  const path = join(directory, 'state.json');
+  const halfMade = (): void =>
+    writeFileSync(
+      path,
+      readFileSync(path, 'utf8')
+        .replace(/"init_process_pid":\d+/, '"init_process_pid":0')
+        .replace(/"creator":\{[^}]*\}/, '"creator":{"pid":1,"start":1}'),
+    );
+  halfMade();
+  const loaded = await on.factory.load(id);
+  assert.equal(await loaded.status(), 'stopped');
+  assert.deepEqual(await on.factory.reconcile(), [id]);
+  assert.deepEqual(await process.wait(), { kind: 'signaled', signal: 'SIGKILL', coreDumped: false });
+  assert.deepEqual(await on.factory.list(), []);
+  await container.destroy({ force: true });
+
+  const second = await on.create();
+  const abandoned = on.process();
+  await second.start(abandoned);
+  const record = join(second.directory, 'state.json');
+  writeFileSync(
+    record,
+    readFileSync(record, 'utf8')
+      .replace(/"init_process_pid":\d+/, '"init_process_pid":0')
+      .replace(/"creator":\{[^}]*\}/, `"creator":{"pid":${globalThis.process.pid},"start":0}`),
+  );
+  const again = await new LinuxFactory({ root: on.root }).create(second.id, on.config);
+  await abandoned.wait();
+  const fresh = on.process();
+  await again.run(fresh);
+  await fresh.wait();
+  await again.destroy();
+  assert.deepEqual(await on.factory.list(), []);
+});
