@@ -5,7 +5,7 @@ import { CgroupError } from '../../errors.ts';
 import { isGone, readCgroupFileNow, writeCgroupFile } from '../file.ts';
 import type { FreezerState } from '../manager.ts';
 
-const deadlineMs = 10_000;
+const defaultTimeoutMs = 10_000;
 
 export function freezerStateV1(directory: string): FreezerState {
   const text = readCgroupFileNow(join(directory, 'freezer.state'))?.trim();
@@ -16,9 +16,9 @@ export function freezerStateV1(directory: string): FreezerState {
  * While processes appear in the cgroup, v1 may stay FREEZING forever: writing FROZEN again takes the new ones in, and a
  * thaw in between lets those go on that wait for each other (runc fs/freezer.go; the kernel has no event for this).
  */
-export async function freezeV1(directory: string): Promise<void> {
+export async function freezeV1(directory: string, timeoutMs = defaultTimeoutMs): Promise<void> {
   const file = join(directory, 'freezer.state');
-  const deadline = Date.now() + deadlineMs;
+  const deadline = Date.now() + timeoutMs;
   try {
     for (let tries = 1; ; tries++) {
       await writeCgroupFile(file, 'FROZEN');

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { DeviceRule, Resources } from '../../config/config.ts';
 import { CgroupError } from '../../errors.ts';
 import type { Binding, FileOperation } from '../../native/binding.ts';
@@ -23,6 +24,9 @@ import { v1Limits } from './limits.ts';
 import { readV1Stats } from './stats.ts';
 
 const defaultTimeoutMs = 10_000;
+/** Killing goes on without the freezer when this was not enough. */
+const killFreezeMs = 1000;
+const SIGKILL = 9;
 
 type DeviceWrites = ReturnType<typeof deviceTransition>;
 const freshWrites = new WeakMap<readonly DeviceRule[], DeviceWrites>();
@@ -153,15 +157,31 @@ export class V1Manager implements CgroupManager {
     const freezer = this.paths.freezer;
     if (freezer === undefined) {
       await this.#signalAll(signal);
+      if (signal === SIGKILL) await this.#killRest();
       return;
     }
     const before = freezerStateV1(freezer);
+    let frozen = before === 'frozen';
     try {
-      // A cgroup that cannot be frozen (a task in a vfork or in D state) is still signalled.
-      if (before !== 'frozen' && existsSync(freezer)) await freezeV1(freezer).catch(() => undefined);
+      // One that cannot be frozen (a task in a vfork or in D state, endless forks) is still signalled.
+      if (!frozen && existsSync(freezer))
+        frozen = await freezeV1(freezer, killFreezeMs).then(
+          () => true,
+          () => false,
+        );
       await this.#signalAll(signal);
+      if (signal === SIGKILL && !frozen) await this.#killRest();
     } finally {
-      if (before === 'thawed' || signal === 9) await thawV1(freezer);
+      if (before === 'thawed' || signal === SIGKILL) await thawV1(freezer);
+    }
+  }
+
+  /** Without the freezer somebody may have forked behind the list: killed again until nobody is found. */
+  async #killRest(): Promise<void> {
+    const deadline = Date.now() + defaultTimeoutMs;
+    while (Date.now() < deadline && (await this.pids()).length > 0) {
+      await this.#signalAll(SIGKILL);
+      await delay(1);
     }
   }
 

@@ -1,12 +1,11 @@
 /** cgroup v2: one directory, controllers enabled from the top, devices by an eBPF program. kernel cgroup-v2.rst. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Resources } from '../../config/config.ts';
 import { CgroupError } from '../../errors.ts';
 import type { Binding, FileOperation } from '../../native/binding.ts';
 import { deviceList } from '../device-rules.ts';
 import {
-  cgroupTree,
   errnoName,
   isGone,
   parseFlat,
@@ -56,6 +55,7 @@ export class V2Manager implements CgroupManager {
     const writes = this.#fileWrites(resources);
     const exists = existsSync(directory);
     if (exists) await this.#refuseUsed();
+    else this.#refuseType(dirname(directory));
     const start = new StartOperations();
     makeAncestors(start, this.#mountPoint, directory, this.#required(writes), true);
     start.mkdir(directory, exists ? 'ok' : 'error');
@@ -245,18 +245,22 @@ export class V2Manager implements CgroupManager {
     if (pids.length > 0) throw new CgroupError('ERR_CGROUP_NOT_EMPTY', { file: directory, pids });
     if ((await this.freezerState()) !== 'thawed')
       throw new CgroupError('ERR_CGROUP_FROZEN', { file: directory });
-    for (const cgroup of await cgroupTree(directory)) {
-      const type = readCgroupFileNow(join(cgroup, 'cgroup.type'))?.trim() ?? 'domain';
-      if (cgroup === directory && type !== 'domain')
-        throw new CgroupError(
-          'ERR_CGROUP',
-          { file: join(cgroup, 'cgroup.type') },
-          {
-            detail: `${cgroup} is ${type}`,
-            hint: 'a container needs a domain cgroup; give linux.cgroupsPath another path',
-          },
-        );
-    }
+    this.#refuseType(directory);
+  }
+
+  /** Processes cannot live in a domain below a threaded one: the clone would fail with EOPNOTSUPP (cgroup-v2.rst "Threads"). */
+  #refuseType(cgroup: string): void {
+    // The root has no such file, and neither has a parent that is still to be made.
+    const type = readCgroupFileNow(join(cgroup, 'cgroup.type'))?.trim() ?? 'domain';
+    if (type === 'domain') return;
+    throw new CgroupError(
+      'ERR_CGROUP',
+      { file: join(cgroup, 'cgroup.type') },
+      {
+        detail: `${cgroup} is ${type}`,
+        hint: 'a container needs a domain cgroup below a domain cgroup; give linux.cgroupsPath another path',
+      },
+    );
   }
 
   /** Controllers that the limits need, with the first property that needs each; cgroup.* files are always there. */
