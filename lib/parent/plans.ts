@@ -134,14 +134,6 @@ export interface SetnsPlanRequest {
 }
 
 interface SetnsEntry {
-  readonly request: Omit<SetnsPlanRequest, 'binding' | 'config' | 'cgroup'>;
-  readonly joinFiles: string;
-  readonly plan: StartPlan;
-}
-/** A health check is the same command in the same container, again and again. */
-const setnsPlans = new WeakMap<Config, SetnsEntry[]>();
-
-interface SetnsEntry {
   readonly request: SetnsPlanRequest;
   readonly plan: StartPlan;
 }
