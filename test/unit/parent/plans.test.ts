@@ -7,7 +7,7 @@ import type { Config, ProcessConfig } from '../../../lib/config/config.ts';
 import { configFromSpec } from '../../../lib/config/load.ts';
 import { CgroupError } from '../../../lib/errors.ts';
 import type { Binding } from '../../../lib/native/binding.ts';
-import { type StandardPlanRequest, standardPlan } from '../../../lib/parent/plans.ts';
+import { type StandardPlanRequest, setnsPlan, standardPlan } from '../../../lib/parent/plans.ts';
 import { test } from '../../harness/test.ts';
 import { bundle, specWith } from '../config/fixture.ts';
 
@@ -69,4 +69,24 @@ test('standardPlan() makes a new plan when cgroups or mounts differ in more than
   const second = standardPlan(request(bound, 'second'));
   deepEqual(second, standardPlan(request(again, 'second')));
   notDeepEqual(first, second);
+});
+
+test('setnsPlan() is made once for a command, and anew for anything else', async t => {
+  const [config, fresh] = await configs(t);
+  const { process, ...rest } = request(config, 'first');
+  const exec = { ...rest, process, waitForRelease: false };
+  const plan = setnsPlan(exec);
+  equal(setnsPlan({ ...exec, process: { ...process } }), plan);
+  const moved = { ...exec.cgroup, joinFiles: ['/sys/fs/cgroup/cpu/first/sub/tasks'] };
+  for (const other of [
+    { ...exec, containerId: 'second' },
+    { ...exec, waitForRelease: true },
+    { ...exec, preservedFds: 1 },
+    { ...exec, cgroup: moved },
+    { ...exec, process: { ...process, args: ['id'] } },
+  ]) {
+    const made = setnsPlan(other);
+    notDeepEqual(made, plan);
+    deepEqual(made, setnsPlan({ ...other, config: fresh }));
+  }
 });
