@@ -2,6 +2,8 @@
 
 #include <linux/mount.h>
 
+#include "procfs.h"
+
 namespace init {
 
 uint64_t mount_attributes(uint64_t flags) {
@@ -38,9 +40,11 @@ Result set_propagation(Init& init, int mount, uint64_t flags, const char* path) 
   mount_attr attributes = {};
   attributes.propagation = flags & ~static_cast<uint64_t>(MS_REC);
   if (call(SYS_mount_setattr, mount, "", AT_EMPTY_PATH | ((flags & MS_REC) != 0 ? at_recursive : 0),
-           &attributes, sizeof attributes) < 0)
+           &attributes, sizeof attributes) == 0)
+    return Result::ok;
+  if (errno != ENOSYS && errno != EPERM)
     return init.failed("mount_setattr", path, Raw{"propagation"}, Hex{flags});
-  return Result::ok;
+  return classic_mount(init, "", mount, path, "", flags, "");
 }
 
 Result attach(Init& init, int mount, int target, const char* path) {

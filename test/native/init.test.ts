@@ -144,7 +144,7 @@ test('random damage never crashes init', { ...root, timeoutMs: 120_000 }, async 
   }
 });
 
-test('every fault mode at a step does what it says', root, async () => {
+test('every fault mode at a step does what it says', root, async t => {
   const fault = (mode: 'error' | 'exit' | 'stop', occurrence = 0) =>
     start(
       [{ kind: 'umask', mask: 1 }, ...small],
@@ -176,7 +176,11 @@ test('every fault mode at a step does what it says', root, async () => {
     { cloneFlags: allNamespaces & ~0x20000000 },
     { step: 'hostname', mode: 'stop', occurrence: 0 },
   );
-  const pidfd = stop.handle.pidfd();
+  t.after(() => stop.handle.abort());
+  const pidfd = await eventually('a pidfd', () => {
+    const fd = stop.handle.pidfd();
+    return fd >= 0 && fd;
+  });
   const stat = () => readFileSync(`/proc/${pidOf(pidfd)}/stat`, 'utf8').split(') ')[1]?.[0];
   await eventually('init to stop', () => stat() === 'T');
   addon().close(pidfd);
