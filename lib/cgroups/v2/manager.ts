@@ -1,7 +1,7 @@
 /** cgroup v2: one directory, controllers enabled from the top, devices by an eBPF program. kernel cgroup-v2.rst. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Resources } from '../../config/config.ts';
+import type { DeviceRule, Resources } from '../../config/config.ts';
 import { CgroupError } from '../../errors.ts';
 import type { Binding, FileOperation } from '../../native/binding.ts';
 import { deviceList } from '../device-rules.ts';
@@ -32,6 +32,17 @@ const defaultTimeoutMs = 10_000;
 const freezeTimeoutMs = 10_000;
 const SIGKILL = 9;
 
+const programs = new WeakMap<readonly DeviceRule[], Uint8Array>();
+
+/** Compiled once for the rules of a frozen Config, which come again with every start. */
+function programOf(rules: readonly DeviceRule[]): Uint8Array {
+  const known = programs.get(rules);
+  if (known !== undefined) return known;
+  const program = deviceProgram(deviceList(rules));
+  if (Object.isFrozen(rules)) programs.set(rules, program);
+  return program;
+}
+
 export class V2Manager implements CgroupManager {
   readonly layout = 'v2';
   readonly paths: { readonly [controller: string]: string };
@@ -60,8 +71,7 @@ export class V2Manager implements CgroupManager {
     makeAncestors(start, this.#mountPoint, directory, this.#required(writes), true);
     start.mkdir(directory, exists ? 'ok' : 'error');
     for (const { path, value, field, tolerate } of writes) start.write(path, value, field, tolerate);
-    if (resources.devices !== undefined)
-      start.deviceProgram(directory, deviceProgram(deviceList(resources.devices)));
+    if (resources.devices !== undefined) start.deviceProgram(directory, programOf(resources.devices));
     return start.finish([], directory);
   }
 
