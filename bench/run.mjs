@@ -50,6 +50,16 @@ const keep = candidate => {
   return candidate;
 };
 
+async function cleanUp() {
+  const closed = await Promise.allSettled(opened.splice(0).map(one => one.close()));
+  workspace.remove();
+  for (const { reason } of closed) if (reason !== undefined) console.error(reason);
+}
+// A reader of our output that goes away (`| head`) must not leave containers behind.
+process.stdout.on('error', () => undefined);
+for (const signal of ['SIGINT', 'SIGTERM'])
+  process.once(signal, () => cleanUp().finally(() => process.exit(1)));
+
 async function measure(context) {
   const ours = keep(await library(context));
   if (options.cycles !== undefined) {
@@ -110,7 +120,5 @@ try {
     if (options.write) writeFileSync(join(root, 'docs/performance.md'), document(result));
   }
 } finally {
-  const closed = await Promise.allSettled(opened.map(one => one.close()));
-  workspace.remove();
-  for (const { reason } of closed) if (reason !== undefined) console.error(reason);
+  await cleanUp();
 }
