@@ -3,6 +3,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, readlinkSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { encodePlan } from '../../lib/plan/encode.ts';
 import type { Step } from '../../lib/plan/steps.ts';
 import { eventually, within } from '../harness/deadline.ts';
@@ -39,10 +40,10 @@ async function outcome(plan: Uint8Array): Promise<string> {
   if (run.events.some(event => event.type === 'waiting' || event.type === 'sync')) run.handle.abort();
   await run.close();
   const exit = run.events.at(-1);
-  assert.ok(exit?.type === 'exit', JSON.stringify(run.events));
+  assert.ok(exit?.type === 'exit', inspect(run.events));
   const failed = run.events.find(event => event.type === 'failed');
   // SIGKILL is our own abort; a crash would be SIGSEGV, SIGBUS or SIGABRT.
-  if (exit.kind === 'signaled') assert.equal(exit.status, 9, JSON.stringify(run.events));
+  if (exit.kind === 'signaled') assert.equal(exit.status, 9, inspect(run.events));
   return failed?.type === 'failed' ? `${failed.step}: ${failed.detail}` : exit.kind;
 }
 

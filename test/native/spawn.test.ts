@@ -201,8 +201,7 @@ test('the child sees its descriptors in the agreed layout and no others, whateve
 test('signals: nothing is blocked or caught in the child', async () => {
   const run = new Run(['status', 'exit 0']);
   const output = await run.output();
-  for (const field of ['SigBlk', 'SigCgt'])
-    assert.match(output, new RegExp(`^${field}:\t0+$`, 'm'));
+  for (const field of ['SigBlk', 'SigCgt']) assert.match(output, new RegExp(`^${field}:\t0+$`, 'm'));
 });
 
 test('namespaces of cloneFlags are new, the events carry the pid of ours', {

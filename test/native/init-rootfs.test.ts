@@ -1,0 +1,555 @@
+import assert from 'node:assert/strict';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { MS } from '../../lib/plan/numbers.ts';
+import type { HookCommand, Step } from '../../lib/plan/steps.ts';
+import { type TestContext, test } from '../harness/test.ts';
+import {
+  bind,
+  execute,
+  failure,
+  inside,
+  makeRootfs,
+  mount,
+  nullDevice,
+  openRootfs,
+  proc,
+  refuse,
+  shell,
+  start,
+} from './init-run.ts';
+import { addon } from './stand-in.ts';
+
+const root = { requires: ['root'] } as const;
+
+/** A rootfs and a directory of the "host" beside it that nothing may reach. */
+function scene(t: TestContext): { rootfs: string; canary: string; beside: string } {
+  const rootfs = makeRootfs(t);
+  const beside = join(rootfs, '..');
+  const canary = join(beside, 'canary');
+  mkdirSync(canary);
+  writeFileSync(join(canary, 'file'), 'host');
+  t.after(() =>
+    assert.deepEqual([readdirSync(canary), readFileSync(join(canary, 'file'), 'utf8')], [['file'], 'host']),
+  );
+  return { rootfs, canary, beside };
+}
+const replace = (path: string, target: string) => {
+  rmSync(path, { recursive: true, force: true });
+  symlinkSync(target, path);
+};
+const inRootfs = (rootfs: string, ...steps: Step[]): Step[] => [
+  ...openRootfs(rootfs),
+  ...steps,
+  { kind: 'pivotRoot' },
+  ...execute('/bin/true'),
+];
+
+test('proc and sysfs land on a real directory only', root, async t => {
+  for (const [type, name] of [
+    ['proc', 'proc'],
+    ['sysfs', 'sys'],
+  ] as const) {
+    for (const target of ['/tmp', '/bin/busybox', '/nowhere', '../canary']) {
+      const { rootfs } = scene(t);
+      replace(join(rootfs, name), target);
+      const failed = await failure(inRootfs(rootfs, mount({ type, source: type, target: `/${name}` })));
+      assert.deepEqual(
+        [failed.step, failed.reason],
+        ['mount', 'ERR_ESCAPE'],
+        `${name} -> ${target}: ${JSON.stringify(failed)}`,
+      );
+      assert.match(failed.detail, /must be mounted on ordinary directory/);
+    }
+  }
+});
+
+test('links in a mount target stay inside the rootfs; missing directories are made there', root, async t => {
+  const { rootfs, canary, beside } = scene(t);
+  symlinkSync(canary, join(rootfs, 'absolute'));
+  symlinkSync('../../../../../../../../..', join(rootfs, 'up'));
+  symlinkSync('../run/resolve/stub.conf', join(rootfs, 'etc/resolv.conf'));
+  writeFileSync(join(beside, 'resolv'), 'nameserver');
+  const output = await inside(
+    rootfs,
+    [
+      mount({ target: '/absolute/a/b' }),
+      mount({ target: '/up/deep' }),
+      bind(join(beside, 'resolv'), '/etc/resolv.conf'),
+    ],
+    [],
+    'cat /etc/resolv.conf; grep -o " /[^ ]* ro\\| /[^ ]* rw" /proc/self/mountinfo',
+  );
+  assert.match(output, /^nameserver/);
+  assert.match(output, new RegExp(` ${canary}/a/b rw`));
+  assert.match(output, / \/deep rw/);
+  assert.match(output, / \/run\/resolve\/stub.conf rw/);
+  assert.equal(existsSync(join(rootfs, canary, 'a/b')), true);
+});
+
+test('nothing is mounted below /proc but the files that lxcfs emulates', root, async t => {
+  const { rootfs, canary } = scene(t);
+  symlinkSync('/proc/sys', join(rootfs, 'link'));
+  const refused = async (...steps: Step[]) => {
+    const failed = await failure(inRootfs(rootfs, proc, ...steps));
+    assert.deepEqual([failed.step, failed.reason], ['mount', 'ERR_ESCAPE'], JSON.stringify(failed));
+  };
+  await refused(mount({ target: '/proc/sys' }));
+  await refused(mount({ target: '/proc' }));
+  await refused(bind(canary, '/proc'));
+  await refused(bind(canary, '/proc/self'));
+  await refused(mount({ target: '/link/kernel' }));
+  await refused(mount({ target: '/tmp/../proc/1' }));
+  const output = await inside(
+    rootfs,
+    [bind(join(canary, 'file'), '/proc/cpuinfo'), mount({ target: '/processes' })],
+    [],
+    'cat /proc/cpuinfo',
+  );
+  assert.equal(output, 'host');
+});
+
+test('mount flags: set, cleared, recursive, atime, late read-only, remounts', root, async t => {
+  const { rootfs, canary } = scene(t);
+  const RDONLY = 1,
+    NOSUID = 2,
+    NOEXEC = 8;
+  const output = await inside(
+    rootfs,
+    [
+      bind(canary, '/ro', { flags: MS.RDONLY | MS.NOSUID | MS.NODEV | MS.NOEXEC | MS.NOATIME }),
+      bind(canary, '/private', { propagation: [MS.PRIVATE] }),
+      mount({ target: '/t1', flags: MS.NOSUID | MS.STRICTATIME | MS.NODIRATIME, data: 'size=1m,mode=0701' }),
+      mount({ target: '/t2', flags: MS.RDONLY, lateReadonly: true }),
+      mount({ target: '/t3', flags: MS.RDONLY }),
+      // A tree with a mount in it, bound with recursive attributes.
+      mount({ target: '/old', recursiveSet: 0 }),
+      mount({ target: '/old/below' }),
+      bind('/proc/self/cwd/old', '/rec', { recursiveSet: RDONLY | NOSUID | NOEXEC }),
+      bind(canary, '/cleared', { flags: MS.RDONLY }),
+      { ...bind(canary, '/cleared', { clearedFlags: MS.RDONLY }), flags: MS.BIND | MS.REMOUNT },
+      { ...mount({ target: '/t1', data: 'size=2m' }), flags: MS.REMOUNT | MS.NOEXEC },
+    ],
+    [
+      { kind: 'remountReadonly', path: '/t2', flags: 0, recursive: false },
+      { kind: 'remountReadonly', path: '/', flags: 0, recursive: false },
+    ],
+    'cat /proc/self/mountinfo',
+  );
+  const options = new Map(
+    output
+      .trim()
+      .split('\n')
+      .map(line => {
+        const fields = line.split(' ');
+        return [fields[4], `${fields[5]} ${line.slice(line.indexOf(' - ') + 3)}`];
+      }),
+  );
+  const has = (path: string, pattern: RegExp) => assert.match(options.get(path) ?? 'absent', pattern, path);
+  has('/ro', /^ro,nosuid,nodev,noexec,noatime /);
+  has('/t1', /^rw,noexec,nodiratime tmpfs tmpfs rw,size=2048k,mode=701/);
+  has('/t2', /^ro,relatime tmpfs tmpfs rw/);
+  has('/t3', /^ro,relatime tmpfs tmpfs ro/);
+  has('/rec', /^ro,nosuid,noexec/);
+  has('/rec/below', /^ro,nosuid,noexec/);
+  has('/old/below', /^rw,relatime/);
+  has('/cleared', /^rw/);
+  has('/', /^ro/);
+});
+
+test('every file system of a container can be mounted', root, async t => {
+  const { rootfs } = scene(t);
+  for (const name of ['lower', 'upper', 'work']) mkdirSync(join(rootfs, 'tmp', name));
+  // overlay wants its layers on another file system than the one that cannot hold an upper directory.
+  const output = await inside(
+    rootfs,
+    [
+      mount({ type: 'sysfs', source: 'sysfs', target: '/sys', flags: MS.RDONLY }),
+      mount({ target: '/dev', data: 'mode=755' }),
+      mount({
+        type: 'devpts',
+        source: 'devpts',
+        target: '/dev/pts',
+        data: 'newinstance,ptmxmode=0666,mode=0620,gid=5',
+      }),
+      mount({ type: 'mqueue', source: 'mqueue', target: '/dev/mqueue' }),
+      mount({ target: '/layers' }),
+      bind('/proc/self/cwd/bin', '/layers/lower'),
+      mount({ target: '/layers2', data: 'mode=700' }),
+    ],
+    [],
+    'cat /proc/self/mountinfo',
+    { cloneFlags: 0x20000 | 0x20000000 | 0x40000000 | 0x8000000 },
+  );
+  for (const type of ['sysfs', 'devpts', 'mqueue', 'tmpfs', 'proc'])
+    assert.match(output, new RegExp(` - ${type} `));
+});
+
+test('a refused mount option is named, with the words of the kernel', root, async t => {
+  const { rootfs } = scene(t);
+  const failed = await failure(inRootfs(rootfs, mount({ target: '/tmp', data: 'size=1m,colour=blue' })));
+  assert.deepEqual([failed.syscall, failed.errno], ['fsconfig', 22]);
+  assert.match(failed.detail, /"colour=blue" was refused.*colour/);
+  const unknown = await failure(inRootfs(rootfs, mount({ type: 'nosuchfs', target: '/tmp' })));
+  assert.deepEqual([unknown.syscall, unknown.errno, unknown.args], ['fsopen', 19, '"nosuchfs"']);
+  // Optional mounts may be absent.
+  const output = await inside(
+    rootfs,
+    [mount({ type: 'nosuchfs', target: '/tmp', optional: true })],
+    [],
+    'cat /proc/self/mountinfo',
+  );
+  assert.doesNotMatch(output, / \/tmp /);
+});
+
+test('tmpfs keeps the mode of what it covers, and tmpcopyup its content', root, async t => {
+  const { rootfs } = scene(t);
+  writeFileSync(join(rootfs, 'etc/a'), 'content', { mode: 0o640 });
+  mkdirSync(join(rootfs, 'etc/dir'), { mode: 0o711 });
+  writeFileSync(join(rootfs, 'etc/dir/b'), 'x'.repeat(100_000), { mode: 0o4755 });
+  symlinkSync('/nowhere', join(rootfs, 'etc/link'));
+  const output = await inside(
+    rootfs,
+    [mount({ target: '/etc', copyUp: true }), mount({ target: '/tmp' })],
+    [],
+    'cat /etc/a; echo; stat -c "%a %n %s" /etc /etc/a /etc/dir /etc/dir/b /tmp; readlink /etc/link; grep -c " /etc .*tmpfs" /proc/self/mountinfo',
+  );
+  const lines = output.trim().split('\n');
+  assert.equal(lines[0], 'content');
+  assert.deepEqual(
+    lines.slice(1).map(line => line.split(' ').slice(0, 2).join(' ')),
+    [
+      `${(statSync(join(rootfs, 'etc')).mode & 0o7777).toString(8)} /etc`,
+      '640 /etc/a',
+      '711 /etc/dir',
+      '4755 /etc/dir/b',
+      `${(statSync(join(rootfs, 'tmp')).mode & 0o7777).toString(8)} /tmp`,
+      '/nowhere',
+      '1',
+    ],
+  );
+});
+
+test(
+  'devices: made, accepted when the same, refused when another; /dev as a link stays inside',
+  root,
+  async t => {
+    const { rootfs } = scene(t);
+    writeFileSync(join(rootfs, 'dev/zero'), 'a file');
+    const zero: Step = { ...nullDevice, path: '/dev/zero', minor: 5 } as Step;
+    const failed = await failure(inRootfs(rootfs, zero));
+    assert.deepEqual([failed.step, failed.errno], ['device', 17]);
+    const link: Step = { kind: 'symlink', target: 'pts/ptmx', path: '/dev/ptmx', replace: true };
+    const fifo: Step = { ...nullDevice, path: '/dev/pipe', type: 'p', mode: 0o640, uid: 7, gid: 8 } as Step;
+    const script = 'stat -c "%n %F %a %u %g %t:%T" /dev/*; readlink /dev/ptmx';
+    const output = await inside(
+      rootfs,
+      [mount({ target: '/dev' }), nullDevice, nullDevice, link, link, fifo],
+      [],
+      script,
+    );
+    assert.match(output, /null character special file 666 0 0 1:3/);
+    assert.match(output, /pipe fifo 640 7 8/);
+    assert.match(output, /^pts\/ptmx$/m);
+    // Bound where mknod is refused: 133 and 259 are mknod and mknodat of x86-64, 33 mknodat of arm64.
+    const mknodat = process.arch === 'arm64' ? 33 : 259;
+    const bound = await inside(
+      rootfs,
+      [mount({ target: '/dev' }), refuse([mknodat], 1), nullDevice],
+      [],
+      'grep -c " /dev/null " /proc/self/mountinfo; echo x >/dev/null',
+    );
+    assert.equal(bound.trim(), '1');
+    const second = scene(t);
+    replace(join(second.rootfs, 'dev'), second.canary);
+    assert.equal(await inside(second.rootfs, [nullDevice, link], [], 'ls /dev/'), 'null\nptmx\n');
+  },
+);
+
+test('masked and read-only paths; an impostor of /dev/null is refused', root, async t => {
+  const { rootfs } = scene(t);
+  mkdirSync(join(rootfs, 'secret'));
+  writeFileSync(join(rootfs, 'secret/key'), 'key');
+  writeFileSync(join(rootfs, 'key'), 'key');
+  const after: Step[] = [
+    { kind: 'readonlyPath', path: '/proc/sys' },
+    { kind: 'readonlyPath', path: '/missing' },
+    { kind: 'maskPath', path: '/secret', label: '' },
+    { kind: 'maskPath', path: '/sys', label: '' },
+    { kind: 'maskPath', path: '/key', label: '' },
+    { kind: 'maskPath', path: '/missing/path', label: '' },
+  ];
+  const script =
+    'ls /secret; cat /key; touch /secret/x 2>&1; echo a > /proc/sys/kernel/domainname; grep -c " /secret ro" /proc/self/mountinfo';
+  const output = await inside(rootfs, [mount({ target: '/dev' }), nullDevice], after, `{ ${script}; } 2>&1`);
+  assert.match(output, /touch: \/secret\/x: Read-only file system/);
+  assert.match(output, /can't create \/proc\/sys\/kernel\/domainname: Read-only file system/);
+  assert.match(output, /^1$/m);
+  assert.doesNotMatch(output, /^key/m);
+  writeFileSync(join(rootfs, 'dev/null'), 'impostor');
+  const failed = await failure([
+    ...openRootfs(rootfs),
+    proc,
+    { kind: 'pivotRoot' },
+    ...after,
+    ...execute('/bin/true'),
+  ]);
+  assert.deepEqual([failed.step, failed.reason], ['maskPath', 'ERR_ESCAPE']);
+});
+
+test('the same steps work where the new mount API is refused', root, async t => {
+  const { rootfs, canary } = scene(t);
+  writeFileSync(join(rootfs, 'key'), 'key');
+  // open_tree, move_mount, fsopen, mount_setattr
+  for (const [calls, errno] of [
+    [[428, 429, 430, 442], 38],
+    [[428, 429, 430, 442], 1],
+  ] as const) {
+    const run = start([
+      refuse(calls, errno),
+      ...openRootfs(rootfs),
+      proc,
+      bind(canary, '/ro', { flags: MS.RDONLY, propagation: [MS.PRIVATE] }),
+      mount({ target: '/t', data: 'mode=700', flags: MS.NOSUID }),
+      mount({ target: '/dev' }),
+      nullDevice,
+      { kind: 'pivotRoot' },
+      { kind: 'readonlyPath', path: '/proc/sys' },
+      { kind: 'maskPath', path: '/key', label: '' },
+      { kind: 'maskPath', path: '/tmp', label: '' },
+      ...shell('cat /key /proc/self/mountinfo'),
+    ]);
+    const output = await run.output();
+    assert.deepEqual(
+      run.events.filter(event => event.type === 'failed'),
+      [],
+    );
+    for (const pattern of [/^\d.* \/ro ro/m, /\/t rw,nosuid/, / \/proc\/sys ro/, / \/key rw/, / \/tmp ro/])
+      assert.match(output, pattern);
+  }
+});
+
+test('a working directory outside of the root is refused', root, async t => {
+  const { rootfs, canary } = scene(t);
+  const fd = addon().open(canary, 0o200000, 0);
+  t.after(() => addon().close(fd));
+  const at = (path: string): Step[] => [
+    ...openRootfs(rootfs),
+    proc,
+    { kind: 'pivotRoot' },
+    { kind: 'cwd', path, beforeUser: true },
+    { kind: 'cwd', path, beforeUser: false },
+    ...execute('/bin/true'),
+  ];
+  const outside = await failure(at('/proc/self/fd/3'), { preserved: [fd] });
+  assert.deepEqual([outside.step, outside.reason, outside.syscall], ['cwd', 'ERR_CWD', 'getcwd']);
+  const missing = await failure(at('/missing'));
+  assert.deepEqual([missing.reason, missing.errno], ['ERR_CWD', 2]);
+  const output = await inside(
+    rootfs,
+    [],
+    [
+      { kind: 'makeCwd', path: '/work/deep', uid: 5, gid: 6 },
+      { kind: 'cwd', path: '/work/deep', beforeUser: false },
+    ],
+    'stat -c "%u %g" .; readlink /proc/self/cwd',
+  );
+  assert.equal(output, '5 6\n/work/deep\n');
+});
+
+test('user, groups, capabilities and HOME', root, async t => {
+  const { rootfs } = scene(t);
+  // A name that looks like the number comes first: a number is a uid, never a name (CVE-2016-3697).
+  writeFileSync(
+    join(rootfs, 'etc/passwd'),
+    `1000:x:0:0::/wrong:/bin/sh\n${'y'.repeat(70_000)}\nuser:x:1000:1000::/home/user:/bin/sh\n`,
+  );
+  const after: Step[] = [
+    { kind: 'bounding', mask: 0x420n },
+    { kind: 'user', uid: 1000, gid: 1001, groups: [0, 5, 70000], skipSetgroups: false, keepStdioOwner: true },
+    { kind: 'capabilities', effective: 0x20n, permitted: 0x420n, inheritable: 0x20n, ambient: 0x20n },
+  ];
+  const run = start([
+    ...openRootfs(rootfs),
+    proc,
+    { kind: 'pivotRoot' },
+    ...after,
+    { kind: 'findExecutable', name: 'sh', searchPath: '/bin' },
+    {
+      kind: 'exec',
+      args: ['sh', '-c', 'grep -E "^(Uid|Gid|Groups|Cap)" /proc/self/status; echo $HOME'],
+      env: ['HOME=', 'PATH=/bin'],
+      setHome: true,
+      preservedFds: 0,
+    },
+  ]);
+  const output = (await run.output()).replaceAll('\t', ' ');
+  assert.deepEqual(
+    run.events.filter(event => event.type === 'failed'),
+    [],
+  );
+  assert.match(output, /^Uid: 1000 1000 1000 1000$/m);
+  assert.match(output, /^Gid: 1001 1001 1001 1001$/m);
+  assert.match(output, /^Groups: 0 5 70000 $/m);
+  assert.match(output, /^CapInh: 0000000000000020$/m);
+  assert.match(output, /^CapEff: 0000000000000020$/m);
+  assert.match(output, /^CapBnd: 0000000000000420$/m);
+  assert.match(output, /^CapAmb: 0000000000000020$/m);
+  assert.match(output, /^\/home\/user$/m);
+});
+
+test('hooks: state on stdin, output in the error, the whole group at the deadline', root, async t => {
+  const { rootfs, beside } = scene(t);
+  const hook = (script: string, timeoutMs = 0): HookCommand => ({
+    path: '/bin/sh',
+    args: ['sh', '-c', script],
+    env: ['A=b'],
+    inheritEnv: false,
+    timeoutMs,
+  });
+  const plan = (...hooks: HookCommand[]): Step[] => [
+    ...openRootfs(rootfs),
+    { kind: 'ready' },
+    { kind: 'hooks', phase: 'createContainer', hooks },
+    { kind: 'pivotRoot' },
+    ...execute('/bin/true'),
+  ];
+  const state = JSON.stringify({ id: 'x', annotations: { a: 'y'.repeat(70_000) } });
+  const seen = join(beside, 'seen');
+  const run = start(
+    plan(hook(`cat > ${seen}; env >> ${seen}; ls /proc/self/fd >> ${seen}`), hook('exec true')),
+    { readyState: state },
+  );
+  assert.deepEqual(await run.types(), ['ready', 'running', 'exit']);
+  await run.close();
+  const text = readFileSync(seen, 'utf8');
+  assert.ok(text.startsWith(state));
+  assert.match(text.slice(state.length), /A=b/);
+  assert.doesNotMatch(text.slice(state.length), /HOME=/);
+
+  const failed = await failure(plan(hook('exec true'), hook('echo oops >&2; exit 3')));
+  assert.deepEqual([failed.step, failed.reason], ['hooks', 'ERR_HOOK']);
+  assert.match(failed.detail, /createContainer hook #1 \/bin\/sh: exit status 3, output: oops/);
+  const before = Date.now();
+  const late = await failure(plan(hook('sleep 1000 & wait', 200)));
+  assert.equal(late.reason, 'ERR_HOOK_TIMEOUT');
+  assert.ok(Date.now() - before < 10_000);
+  const absent = await failure(plan({ ...hook(''), path: '/no/such/hook' }));
+  assert.match(absent.detail, /exit status 127, output: execve: errno 2/);
+});
+
+test('a console is a terminal of the container, bound on /dev/console', root, async t => {
+  const { rootfs, canary } = scene(t);
+  const devpts = mount({
+    type: 'devpts',
+    source: 'devpts',
+    target: '/dev/pts',
+    data: 'newinstance,ptmxmode=0666,mode=0620,gid=5',
+  });
+  const console: Step = { kind: 'console', rows: 33, columns: 111, uid: 1000, gid: 0, mount: true };
+  const run = start([
+    ...openRootfs(rootfs),
+    proc,
+    mount({ target: '/dev' }),
+    devpts,
+    { kind: 'pivotRoot' },
+    console,
+    ...shell(
+      'exec 2>&1; readlink /proc/self/fd/0; stat -c "%u %g %t" /dev/console; busybox stty size; busybox tty; echo tpgid $(busybox cut -d" " -f8 /proc/self/stat)',
+    ),
+  ]);
+  const { fd, name } = await run.event('fd');
+  assert.equal(name, 'console');
+  const parts: string[] = [];
+  const buffer = Buffer.alloc(4096);
+  const { readSync } = await import('node:fs');
+  try {
+    for (let got = readSync(fd, buffer); got > 0; got = readSync(fd, buffer))
+      parts.push(buffer.toString('utf8', 0, got));
+  } catch (error) {
+    // EIO: the last one has closed the terminal.
+    assert.equal((error as NodeJS.ErrnoException).code, 'EIO');
+  }
+  addon().close(fd);
+  await run.close();
+  const output = parts.join('').replaceAll('\r', '');
+  assert.deepEqual(
+    run.events.filter(event => event.type === 'failed'),
+    [],
+  );
+  assert.match(output, /^\/dev\/pts\/0$/m);
+  assert.match(output, /^1000 5 88$/m);
+  assert.match(output, /^33 111$/m);
+  assert.match(output, /^tpgid 1$/m);
+
+  symlinkSync(join(canary, 'console'), join(rootfs, 'dev/console'));
+  mkdirSync(join(rootfs, 'dev/pts'));
+  const failed = await failure([
+    ...openRootfs(rootfs),
+    devpts,
+    { kind: 'pivotRoot' },
+    console,
+    ...execute('/bin/true'),
+  ]);
+  assert.deepEqual([failed.step, failed.reason], ['console', 'ERR_ESCAPE']);
+  const none = await failure([
+    ...openRootfs(makeRootfs(t)),
+    { kind: 'pivotRoot' },
+    console,
+    ...execute('/bin/true'),
+  ]);
+  assert.deepEqual([none.step, none.reason], ['console', 'ERR_CONSOLE']);
+});
+
+test('moveRoot and chroot; no full procfs of the host stays', root, async t => {
+  const { rootfs } = scene(t);
+  const moved = start([
+    ...openRootfs(rootfs),
+    proc,
+    { kind: 'moveRoot' },
+    ...shell('ls /; cat /proc/self/mountinfo'),
+  ]);
+  const output = await moved.output();
+  assert.deepEqual(
+    moved.events.filter(event => event.type === 'failed'),
+    [],
+  );
+  assert.match(output, /^bin\ndev\netc\nold\nproc\nsys\ntmp\n/);
+  assert.equal(output.match(/ - proc /g)?.length, 1);
+  const changed = start([
+    { kind: 'openRootfs', path: rootfs, bind: false, parentPropagation: 0 },
+    { kind: 'chroot' },
+    ...shell('ls /'),
+  ]);
+  assert.equal(await changed.output(), 'bin\ndev\netc\nold\nproc\nsys\ntmp\n');
+});
+
+test('sysctl: whole namespaced names only', root, async t => {
+  const { rootfs } = scene(t);
+  const job = { cloneFlags: 0x20000 | 0x20000000 | 0x8000000 | 0x40000000 };
+  const set = (name: string): Step => ({ kind: 'sysctl', name, value: '4242' });
+  assert.equal(
+    await inside(
+      rootfs,
+      [],
+      [set('kernel/msgmax'), set('net/ipv4/ip_unprivileged_port_start')],
+      'cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_unprivileged_port_start',
+      job,
+    ),
+    '4242\n4242\n',
+  );
+  for (const name of ['kernel/../../self/oom_score_adj', '/kernel/msgmax', 'kernel//msgmax', '']) {
+    const failed = await failure([set(name), ...execute('/bin/true')], job);
+    assert.deepEqual([failed.step, failed.reason], ['sysctl', 'ERR_ESCAPE'], name);
+  }
+  assert.equal((await failure([set('no/such/name'), ...execute('/bin/true')], job)).errno, 2);
+});
