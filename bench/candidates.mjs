@@ -219,9 +219,9 @@ export async function peers(context, report) {
   return found;
 }
 
-export function makeBundles(workspace) {
+export function makeBundles(context) {
   return {
-    shortBundle: makeBundle(workspace, 'short', ['/bin/true']),
-    longBundle: makeBundle(workspace, 'long', ['/bin/sleep', '100000']),
+    shortBundle: makeBundle(context, 'short', ['/bin/true']),
+    longBundle: makeBundle(context, 'long', ['/bin/sleep', '100000']),
   };
 }

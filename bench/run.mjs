@@ -106,12 +106,8 @@ async function measure(context) {
 }
 
 try {
-  const context = {
-    library: await loadLibrary(),
-    workspace: workspace.directory,
-    ...makeBundles(workspace.directory),
-  };
-  const result = await measure(context);
+  const context = { library: await loadLibrary(), workspace: workspace.directory };
+  const result = await measure({ ...context, ...makeBundles(context) });
   if (result !== undefined) {
     console.log(text(result));
     mkdirSync(join(root, 'bench/results'), { recursive: true });

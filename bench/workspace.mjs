@@ -1,6 +1,6 @@
 // What all candidates share: one bundle, one place for state (tmpfs), the compiled floor, the bundled library.
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -44,10 +44,10 @@ export function compileFloor() {
 // Below build/, where the library finds its addon.
 export async function loadLibrary() {
   const { build: bundle } = await import('esbuild');
-  const outfile = join(build, 'library.mjs');
   await bundle({
-    entryPoints: [join(root, 'lib/index.ts')],
-    outfile,
+    entryPoints: { library: join(root, 'lib/index.ts'), spec: join(root, 'lib/config/default-spec.ts') },
+    outdir: build,
+    outExtension: { '.js': '.mjs' },
     bundle: true,
     platform: 'node',
     target: 'node20',
@@ -58,21 +58,20 @@ export async function loadLibrary() {
       js: "import { createRequire as lcCreateRequire } from 'node:module'; const require = lcCreateRequire(import.meta.url);",
     },
   });
-  return await import(pathToFileURL(outfile).href);
+  const load = name => import(pathToFileURL(join(build, name)).href);
+  return { ...(await load('library.mjs')), ...(await load('spec.mjs')) };
 }
 
 /** A bundle of the default configuration with all limits; `args` is what runs in it. */
-export function makeBundle(workspace, name, args) {
+export function makeBundle({ library, workspace }, name, args) {
   const directory = join(workspace, name);
   mkdirSync(directory);
-  execFileSync('runc', ['spec'], { cwd: directory });
-  const file = join(directory, 'config.json');
-  const spec = JSON.parse(readFileSync(file, 'utf8'));
+  const spec = JSON.parse(library.defaultSpecText());
   spec.process.terminal = false;
   spec.process.args = args;
   spec.root.path = rootfs;
   Object.assign(spec.linux.resources, limits);
-  writeFileSync(file, JSON.stringify(spec));
+  writeFileSync(join(directory, 'config.json'), JSON.stringify(spec));
   return directory;
 }
 
