@@ -26,7 +26,8 @@ export function findTests(directories = testDirectories) {
   return found;
 }
 
-export const bundlePath = source => source.replace(/^(\.\/)?test\//, 'build/test/').replace(/\.ts$/, '.mjs');
+export const bundlePath = (source, outdir = 'build/test') =>
+  source.replace(/^(\.\/)?test\//, `${outdir}/`).replace(/\.ts$/, '.mjs');
 
 export async function bundleTests(files, outdir = 'build/test') {
   await build({

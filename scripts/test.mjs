@@ -1,4 +1,4 @@
-// node scripts/test.mjs [FILES…] [--filter NAME] [--lane NAME] [--retry] [--no-setup] [--no-bundle] [--results FILE]
+// node scripts/test.mjs [FILES…] [--filter NAME] [--lane NAME] [--retry] [--no-setup] [--no-bundle] [--results FILE] [--bundles DIR]
 // Bundles the test files, runs each in its own process, and ends with one line: `host: N passed, N failed, N skipped`.
 // A whole lane is recorded in build/results/<lane>.json, a part of it in build/results/<lane>.part.json.
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -18,6 +18,7 @@ const given = parseArgs({
     'no-setup': { type: 'boolean', default: false },
     'no-bundle': { type: 'boolean', default: false },
     results: { type: 'string' },
+    bundles: { type: 'string', default: 'build/test' },
   },
 });
 const options = given.values;
@@ -40,7 +41,7 @@ const files = named.length > 0 ? named : findTests();
 const { makeRootfs } = await import('./rootfs.mjs');
 if (!options['no-bundle']) {
   makeRootfs();
-  await bundleTests(files);
+  await bundleTests(files, options.bundles);
 }
 
 const failureText = error => {
@@ -80,7 +81,7 @@ async function runFile(file) {
     if (row.error) print.push(`${row.error.replace(/^/gm, '     ')}\n`);
   };
   const stream = run({
-    files: [join(root, bundlePath(file))],
+    files: [join(root, bundlePath(file, options.bundles))],
     concurrency: 1,
     timeout: 180_000 * Math.min(slowness, 2),
   });
