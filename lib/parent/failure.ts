@@ -91,8 +91,15 @@ function prepareError(event: FailedEvent, context: FailureContext): unknown {
     return context.cgroup.failure(index, cause);
   if (event.step === 'mkdir' && cause.errnoName === 'EEXIST')
     return new ContainerError('ERR_CONTAINER_EXISTS', context.containerId);
-  if (refused) return new LibcontainerError('ERR_PRIVILEGE', { detail: context.stateDirectory, cause });
-  return new LibcontainerError('ERR_STATE_ROOT', { detail: context.stateDirectory, cause });
+  return stateError(cause, context);
+}
+
+function stateError(cause: SyscallError, { stateDirectory: detail }: FailureContext): LibcontainerError {
+  if (cause.errnoName === 'EACCES' || cause.errnoName === 'EPERM')
+    return new LibcontainerError('ERR_PRIVILEGE', { detail, cause });
+  const full = cause.errnoName === 'ENOSPC' || cause.errnoName === 'EDQUOT';
+  const hint = full ? { hint: 'the file system of the state root is full' } : {};
+  return new LibcontainerError('ERR_STATE_ROOT', { detail, cause, ...hint });
 }
 
 function spawnError(event: FailedEvent): LibcontainerError {
@@ -121,6 +128,8 @@ async function died(context: FailureContext, event: FailedEvent | undefined): Pr
 async function initError(event: FailedEvent, context: FailureContext): Promise<LibcontainerError> {
   if (event.reason === 'ERR_HOOK' || event.reason === 'ERR_HOOK_TIMEOUT')
     return hookError(event, event.reason);
+  // Not a step of init's: the spawner could not record the pid.
+  if (event.step === 'stateFile') return stateError(syscallError(event), context);
   // A step that failed because the kernel killed a helper or refused memory is better told as what it was.
   if (event.errno === constants.errno.ENOMEM && (await context.oomKills()) > 0) return died(context, event);
   const code = isReason(event.reason) ? event.reason : 'ERR_INIT_STEP';

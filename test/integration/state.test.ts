@@ -1,8 +1,19 @@
 /** state.json, load, list: what one process leaves, another finds. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { LinuxFactory } from '../../lib/index.ts';
+import { LibcontainerError, LinuxFactory } from '../../lib/index.ts';
+import { makeDirectory } from '../harness/bundle.ts';
 import { within } from '../harness/deadline.ts';
 import { test } from '../harness/test.ts';
 import { fixture } from './fixture.ts';
@@ -127,7 +138,7 @@ test('a root that others may write to is refused', { requires: ['root'] }, async
   const root = join(on.root, '..', `open-${process.pid}`);
   mkdirSync(root, { mode: 0o777 });
   t.after(() => rmSync(root, { recursive: true }));
-  (await import('node:fs')).chmodSync(root, 0o777);
+  chmodSync(root, 0o777);
   const container = await new LinuxFactory({ root }).create('a', on.config);
   await assert.rejects(container.run(on.process()), { code: 'ERR_STATE_ROOT' });
 });
@@ -206,4 +217,36 @@ test('a start whose process was killed is found half-made: reconcile, create and
   await fresh.wait();
   await again.destroy();
   assert.deepEqual(await on.factory.list(), []);
+});
+
+test('a full state disk: refused with the file system named, nothing left', {
+  requires: ['root'],
+}, async t => {
+  const on = await fixture(t);
+  const disk = makeDirectory(t);
+  // From no room for the first record to room for one record but not for its successor.
+  for (const size of ['4k', '8k', '12k', '16k', '24k', '32k']) {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', disk]);
+    try {
+      const container = await new LinuxFactory({ root: join(disk, 'root') }).create(
+        `full-${size}`,
+        on.config,
+      );
+      const run = on.process();
+      try {
+        await container.run(run);
+        await run.wait();
+      } catch (error) {
+        assert.ok(error instanceof LibcontainerError);
+        assert.equal(error.code, 'ERR_STATE_ROOT', `${size}: ${error.message}`);
+        assert.match(error.hint, /is full$/);
+      }
+      // Also needs no room.
+      await container.destroy();
+      const root = join(disk, 'root');
+      assert.deepEqual(existsSync(root) ? readdirSync(root) : [], [], size);
+    } finally {
+      execFileSync('umount', [disk]);
+    }
+  }
 });
