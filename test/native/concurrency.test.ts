@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { eventually, waitFor, within } from '../harness/deadline.ts';
 import { type TestContext, test } from '../harness/test.ts';
@@ -166,4 +166,54 @@ test('a listener that throws is an uncaught exception, and the next event still 
     spawn('send R\\nexpect G\\nsend X\\nclose\\nexit 0', event => { throw new Error(event.type); });`,
   );
   assert.deepEqual(result, { code: 0, output: 'uncaught ready\nuncaught running\nuncaught exit\n' });
+});
+
+test('Workers that end in the middle of everything leave no child, thread or descriptor of the addon', async t => {
+  await new Run(script(0)).close();
+  const lock = `${process.env.TMPDIR ?? '/tmp'}/lc-worker-lock-${process.pid}`;
+  t.after(() => rmSync(lock, { force: true }));
+  const source = `
+    const { workerData, parentPort } = require('node:worker_threads');
+    const m = { exports: {} };
+    process.dlopen(m, workerData.addon);
+    const addon = m.exports;
+    addon.configure({ init: workerData.init });
+    const quiet = addon.open('/dev/null', 2, 0);
+    const job = plan => ({ before: [], plan: Buffer.from(plan), cloneFlags: 0, stdio: [quiet, quiet, quiet], preserved: [],
+      slots: [], askReady: false, faults: false });
+    const plans = ['send R\\nexpect G\\nsend X\\nclose\\nexit 0', 'send S\\\\x0a\\\\x01a\\nexpect G'];
+    for (let i = 0; i < 6; i++) addon.spawn(job(plans[i % 2]), () => undefined);
+    const watched = addon.eventfd();
+    addon.watch(watched, 1, () => undefined);
+    addon.close(watched);
+    addon.close(quiet);
+    addon.lock(workerData.lock, 60000).catch(() => undefined);
+    addon.files([{ op: 'unlink', path: '/nonexistent/file' }], false).catch(() => undefined);
+    parentPort.postMessage('busy');`;
+  const before = { threads: readdirSync('/proc/self/task').length, fds: descriptors().size };
+  for (let round = 0; round < 8; round++) {
+    const workers = Array.from(
+      { length: 3 },
+      () => new Worker(source, { eval: true, workerData: { addon: addonPath(), init: standInPath(), lock } }),
+    );
+    await Promise.all(
+      workers.map(async (started, i) => {
+        await waitFor(started, 'message');
+        // Some at once, some a few turns later, when events are on their way.
+        for (let turn = 0; turn < i * round; turn++) await new Promise(resolve => setImmediate(resolve));
+        await started.terminate();
+      }),
+    );
+  }
+  await eventually('as many threads, descriptors and children as before', () => {
+    const children = readdirSync('/proc/self/task').flatMap(task =>
+      readFileSync(`/proc/self/task/${task}/children`, 'utf8').trim().split(' ').filter(Boolean),
+    );
+    return (
+      children.length === 0 &&
+      readdirSync('/proc/self/task').length === before.threads &&
+      // A lock that was just taken belongs to the Worker's JavaScript, which is gone: one of each round at most.
+      descriptors().size <= before.fds + 8
+    );
+  });
 });

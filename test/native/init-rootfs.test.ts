@@ -4,6 +4,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -43,6 +44,7 @@ function scene(t: TestContext): { rootfs: string; canary: string; beside: string
   );
   return { rootfs, canary, beside };
 }
+const canary = (rootfs: string) => join(rootfs, '..', 'canary');
 const replace = (path: string, target: string) => {
   rmSync(path, { recursive: true, force: true });
   symlinkSync(target, path);
@@ -167,9 +169,14 @@ test('mount flags: set, cleared, recursive, atime, late read-only, remounts', ro
 });
 
 test('every file system of a container can be mounted', root, async t => {
-  const { rootfs } = scene(t);
-  for (const name of ['lower', 'upper', 'work']) mkdirSync(join(rootfs, 'tmp', name));
-  // overlay wants its layers on another file system than the one that cannot hold an upper directory.
+  const { rootfs, beside } = scene(t);
+  for (const name of ['upper', 'work']) mkdirSync(join(beside, name));
+  // Longer than the 255 bytes that fsconfig takes: mount(2) has to do it.
+  const lower = join(beside, 'l'.repeat(200));
+  mkdirSync(lower);
+  writeFileSync(join(lower, 'below'), '');
+  const overlay = (data: string, target: string) =>
+    mount({ type: 'overlay', source: 'overlay', target, data });
   const output = await inside(
     rootfs,
     [
@@ -182,15 +189,18 @@ test('every file system of a container can be mounted', root, async t => {
         data: 'newinstance,ptmxmode=0666,mode=0620,gid=5',
       }),
       mount({ type: 'mqueue', source: 'mqueue', target: '/dev/mqueue' }),
-      mount({ target: '/layers' }),
-      bind('/proc/self/cwd/bin', '/layers/lower'),
-      mount({ target: '/layers2', data: 'mode=700' }),
+      overlay(
+        `lowerdir=${lower}:${canary(rootfs)},upperdir=${beside}/upper,workdir=${beside}/work`,
+        '/merged',
+      ),
+      overlay(`lowerdir=${canary(rootfs)}:${rootfs}/bin`, '/short'),
     ],
     [],
-    'cat /proc/self/mountinfo',
+    'cat /proc/self/mountinfo; ls /merged; cat /short/file',
     { cloneFlags: 0x20000 | 0x20000000 | 0x40000000 | 0x8000000 },
   );
-  for (const type of ['sysfs', 'devpts', 'mqueue', 'tmpfs', 'proc'])
+  assert.match(output, /\nbelow\nfile\nhost$/);
+  for (const type of ['sysfs', 'devpts', 'mqueue', 'tmpfs', 'proc', 'overlay'])
     assert.match(output, new RegExp(` - ${type} `));
 });
 
@@ -552,4 +562,52 @@ test('sysctl: whole namespaced names only', root, async t => {
     assert.deepEqual([failed.step, failed.reason], ['sysctl', 'ERR_ESCAPE'], name);
   }
   assert.equal((await failure([set('no/such/name'), ...execute('/bin/true')], job)).errno, 2);
+});
+
+test('cgroup file systems of a cgroup namespace', { requires: ['root', 'hybrid'] }, async t => {
+  const { rootfs } = scene(t);
+  const steps = [
+    mount({ target: '/sys', data: 'mode=755' }),
+    mount({ type: 'cgroup', source: 'cgroup', target: '/sys/pids', data: 'pids', flags: MS.RDONLY }),
+    mount({ type: 'cgroup', source: 'systemd', target: '/sys/systemd', data: 'none,name=systemd' }),
+    mount({ type: 'cgroup2', source: 'cgroup2', target: '/sys/unified' }),
+  ];
+  const output = await inside(
+    rootfs,
+    [{ kind: 'unshare', flags: 0x2000000 }, ...steps],
+    [],
+    'cat /proc/self/mountinfo',
+  );
+  for (const pattern of [
+    /\/sys\/pids ro.* cgroup rw,pids/,
+    /\/sys\/systemd rw.*name=systemd/,
+    /\/sys\/unified rw.* cgroup2 /,
+  ])
+    assert.match(output, pattern);
+});
+
+test('seccomp: the filter holds; a notifying one sends its descriptor', root, async t => {
+  const { rootfs } = scene(t);
+  const mkdirat = process.arch === 'arm64' ? 34 : 258;
+  const mkdir = process.arch === 'arm64' ? 34 : 83;
+  const output = await inside(
+    rootfs,
+    [],
+    [{ kind: 'noNewPrivileges' }, refuse([mkdir, mkdirat], 42)],
+    'busybox mkdir /tmp/x 2>&1; grep ^Seccomp: /proc/self/status',
+  );
+  assert.match(output, /No message of desired type[^]*Seccomp:\s*2/);
+  const wrong: Step = { kind: 'seccomp', program: new Uint8Array(7), flags: 0, notify: false };
+  assert.equal((await failure(inRootfs(rootfs, wrong))).step, 'seccomp');
+  const notify = { ...refuse([mkdirat], 42), notify: true } as Step;
+  const run = start([...openRootfs(rootfs), { kind: 'pivotRoot' }, notify, ...execute('/bin/true')]);
+  const { fd, name } = await run.event('fd');
+  assert.equal(name, 'seccomp');
+  assert.match(readlinkSync(`/proc/self/fd/${fd}`), /seccomp notify/);
+  addon().close(fd);
+  await run.close();
+  assert.deepEqual(
+    run.events.map(event => event.type),
+    ['fd', 'running', 'exit'],
+  );
 });
