@@ -154,7 +154,7 @@ function addon() {
   ]);
 }
 
-// dist/index.cjs is the library, index.mjs the same objects for ESM, nrunc.cjs the command line over it. zod and
+// dist/index.cjs is the library, index.mjs the same objects for ESM, nrunc.cjs the command line over it (cli.cjs). zod and
 // protobufjs are in files of their own that are required by the first config.json and the first start: reading and
 // compiling them would be half the time of `nrunc state`.
 async function dist() {
@@ -162,8 +162,8 @@ async function dist() {
   const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
   if (fresh('dist/nrunc.cjs', 'lib', 'package.json')) return;
   // Made aside and moved at the end, file by file: a command that runs meanwhile finds the one or the other.
-  const made = 'build/dist';
-  rmSync(made, { recursive: true, force: true });
+  const made = `build/dist-${process.pid}`;
+  process.once('exit', () => rmSync(made, { recursive: true, force: true }));
   const common = {
     bundle: true,
     platform: 'node',
@@ -188,10 +188,13 @@ async function dist() {
   // The error classes must be those of the library: `instanceof` decides in it.
   await bundle('lib/config/spec.ts', 'spec.cjs', errorsOfLibrary);
   await bundle('lib/plan/encode.ts', 'encode.cjs', errorsOfLibrary);
-  await bundle('lib/cli/nrunc.ts', 'nrunc.cjs', library, lazyFunctions);
+  await bundle('lib/cli/nrunc.ts', 'cli.cjs', library, lazyFunctions);
+  await bundle('lib/cli/launch.ts', 'nrunc.cjs');
   const program = join(made, 'nrunc.cjs');
   writeFileSync(program, `#!/usr/bin/env node\n${readFileSync(program, 'utf8')}`);
   chmodSync(program, 0o755);
+  // Run in the middle of a checkout of build/, so that it finds the addon.
+  run(process.execPath, ['scripts/compile-cache.cjs', made], { stdio: 'ignore' });
   const names = Object.keys(createRequire(import.meta.url)(join(root, made, 'index.cjs'))).sort();
   writeFileSync(
     join(made, 'index.mjs'),
@@ -204,7 +207,12 @@ async function dist() {
 /** Replaces what is in `to` by what is in `from`; what is only in `to` goes. */
 function moveFiles(from, to) {
   mkdirSync(to, { recursive: true });
-  const entries = readdirSync(from, { withFileTypes: true });
+  // A compiled form must never be beside a source that it was not made from: V8 compares only the length.
+  const isCache = name => name.endsWith('.cache');
+  for (const name of readdirSync(to)) if (isCache(name)) rmSync(join(to, name));
+  const entries = readdirSync(from, { withFileTypes: true }).sort(
+    (a, b) => isCache(a.name) - isCache(b.name),
+  );
   for (const entry of entries) {
     const [source, target] = [join(from, entry.name), join(to, entry.name)];
     if (entry.isDirectory()) moveFiles(source, target);

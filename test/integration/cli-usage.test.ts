@@ -164,7 +164,7 @@ process.on('exit', () => appendFileSync(${JSON.stringify(join(directory, 'files'
   ] as const) {
     assert.ok(readFileSync(join(nruncPath, '..', file), 'utf8').includes(word), file);
     assert.ok(!readFileSync(join(nruncPath, '../index.cjs'), 'utf8').includes(word), 'index.cjs');
-    assert.ok(!readFileSync(nruncPath, 'utf8').includes(word), 'nrunc.cjs');
+    assert.ok(!readFileSync(join(nruncPath, '../cli.cjs'), 'utf8').includes(word), 'cli.cjs');
   }
   const create = await loaded('create', '-b', bundle, id);
   assert.deepEqual(
