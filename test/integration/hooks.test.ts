@@ -42,7 +42,9 @@ test('all six run in the order of the specification, each with its state', {
     poststop: [record('poststop')],
     // In the container's own root and file systems.
     startContainer: [
-      shell('read state; echo "startContainer $MARK $state" > /dev/shm/hook', { env: ['MARK=hook', 'PATH=/bin'] }),
+      shell('read state; echo "startContainer $MARK $state" > /dev/shm/hook', {
+        env: ['MARK=hook', 'PATH=/bin'],
+      }),
     ],
   });
   const container = await on.create();

@@ -16,12 +16,21 @@ function addonPath(): string {
 }
 
 /** Children of this process that are dead and not waited for. */
+function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
 function zombies(): string[] {
   const found: string[] = [];
   for (const task of readdirSync('/proc/self/task')) {
-    for (const pid of readFileSync(`/proc/self/task/${task}/children`, 'utf8').trim().split(' ')) {
+    // A thread or a child can end between the list and the look at it.
+    for (const pid of readIfThere(`/proc/self/task/${task}/children`).trim().split(' ')) {
       if (pid === '') continue;
-      const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+      const status = readIfThere(`/proc/${pid}/status`);
       if (/^State:\tZ/m.test(status)) found.push(pid);
     }
   }

@@ -28,11 +28,14 @@ test('Process refuses options that no kernel would take, naming the property', (
     [{ args: ['a'], user: { uid: 1.5 } }, /process\.user\.uid/],
   ];
   for (const [options, pattern] of cases)
-    assert.throws(() => new Process(options), (error: Error) => {
-      assert.match(error.message, pattern);
-      assert.equal('code' in error && error.code, 'ERR_ARGUMENT');
-      return true;
-    });
+    assert.throws(
+      () => new Process(options),
+      (error: Error) => {
+        assert.match(error.message, pattern);
+        assert.equal('code' in error && error.code, 'ERR_ARGUMENT');
+        return true;
+      },
+    );
 });
 
 test('resolveProcess takes what is not given from the container, but not the terminal', () => {

@@ -17,7 +17,21 @@ test('signalNumber takes names with and without SIG, in any case, and numbers', 
 });
 
 test('signalNumber refuses what no signal is, and quotes it', () => {
-  for (const bad of ['', 'SIG', 'NOPE', '0', '65', '-1', '1.5', 'RTMIN+31', 'RTMAX-40', 0, 65, 1.5, Number.NaN])
+  for (const bad of [
+    '',
+    'SIG',
+    'NOPE',
+    '0',
+    '65',
+    '-1',
+    '1.5',
+    'RTMIN+31',
+    'RTMAX-40',
+    0,
+    65,
+    1.5,
+    Number.NaN,
+  ])
     assert.throws(() => signalNumber(bad), { code: 'ERR_SIGNAL_UNKNOWN' }, String(bad));
   assert.throws(() => signalNumber('NOPE'), { message: 'unknown signal "NOPE"' });
 });
