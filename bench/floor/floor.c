@@ -1,14 +1,14 @@
 /*
- * The floor: the least work that makes the same container as the default configuration with memory, pids and cpu limits,
- * runs a program in it, waits for its end and takes it away. What the library is measured against: it has no state
- * file, no hooks, no error texts, no configuration.
+ * The floor: the least work that makes the same container as the default configuration with memory, pids and
+ * cpu limits, runs a program in it, waits for its end and takes it away. What the library is measured
+ * against: it has no state file, no hooks, no error texts, no configuration.
  *
- *   floor ROOTFS INIT serve            a line on stdin is one cycle; answers "TOTAL RUNNING EXITED" in microseconds
- *   floor ROOTFS INIT serve-exec       the same for a program executed in a container that runs
+ *   floor ROOTFS INIT serve            a line on stdin is one cycle; answers "TOTAL RUNNING EXITED" in
+ * microseconds floor ROOTFS INIT serve-exec       the same for a program executed in a container that runs
  *   floor ROOTFS INIT throughput THREADS SECONDS        prints containers per second
- *   floor ROOTFS INIT commands         a line on stdin is a command, words separated by tabs: runs it, answers
- *                                      "MICROSECONDS STATUS"; how other runtimes are timed, without Node's own fork
- *   floor ROOTFS INIT command-throughput THREADS SECONDS WORD…     the same as throughput; @ID@ in a word is replaced
+ *   floor ROOTFS INIT commands         a line on stdin is a command, words separated by tabs: runs it,
+ * answers "MICROSECONDS STATUS"; how other runtimes are timed, without Node's own fork floor ROOTFS INIT
+ * command-throughput THREADS SECONDS WORD…     the same as throughput; @ID@ in a word is replaced
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -92,8 +92,9 @@ static void write_file(int directory, const char *id, const char *file, const ch
 }
 
 static void write_device_rules(int directory, const char *id) {
-  static const char *const allowed[] = {"c *:* m",   "b *:* m",   "c 1:3 rwm", "c 1:8 rwm",  "c 1:7 rwm",  "c 5:0 rwm",
-                                        "c 1:5 rwm", "c 1:9 rwm", "c 5:2 rwm", "c 136:* rwm", "c 10:200 rwm"};
+  static const char *const allowed[] = {"c *:* m",   "b *:* m",     "c 1:3 rwm",   "c 1:8 rwm",
+                                        "c 1:7 rwm", "c 5:0 rwm",   "c 1:5 rwm",   "c 1:9 rwm",
+                                        "c 5:2 rwm", "c 136:* rwm", "c 10:200 rwm"};
   write_file(directory, id, "devices.deny", "a");
   char path[PATH_LENGTH];
   snprintf(path, sizeof path, "%s/devices.allow", id);
@@ -177,7 +178,8 @@ static _Noreturn void become_init(const struct worker *w, int status) {
   _exit(127);
 }
 
-/* The system call inline: parent and child leave it on one stack, as with vfork(2), so no return address may be in use. */
+/* The system call inline: parent and child leave it on one stack, as with vfork(2), so no return address may
+ * be in use. */
 static inline __attribute__((always_inline)) long clone3_inline(struct clone_args *arguments) {
 #if defined(__x86_64__)
   long result = SYS_clone3;
@@ -259,7 +261,8 @@ static void run_cycle(struct worker *w) {
   w->removed = now_us();
 }
 
-/* Into a running container: the thread enters the pid namespace for its children, clones once, and comes back. */
+/* Into a running container: the thread enters the pid namespace for its children, clones once, and comes
+ * back. */
 static void exec_cycle(struct worker *w, const struct worker *target) {
   w->started = now_us();
   w->plan->join_pidfd = target->pidfd;
@@ -333,11 +336,12 @@ static void find_hierarchies(void) {
 
 /* Allows what write_device_rules allows; loaded once, as a runtime that caches programs by content does. */
 static int load_device_program(void) {
-  static const int allowed[][2] = {{1, 3}, {1, 8}, {1, 7}, {5, 0}, {1, 5}, {1, 9}, {5, 2}, {136, -1}, {10, 200}};
+  static const int allowed[][2] = {{1, 3}, {1, 8}, {1, 7},    {5, 0},   {1, 5},
+                                   {1, 9}, {5, 2}, {136, -1}, {10, 200}};
   struct bpf_insn p[128];
   int n = 0;
 #define EMIT(c, d, s, o, i) \
-  p[n++] = (struct bpf_insn) { .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) }
+  p[n++] = (struct bpf_insn){.code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i)}
 #define ALLOW()                                  \
   EMIT(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 1); \
   EMIT(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
@@ -406,8 +410,10 @@ static void serve(int executing) {
   puts("ready");
   fflush(stdout);
   while (fgets(line, sizeof line, stdin) != NULL) {
-    if (executing) exec_cycle(w, target);
-    else run_cycle(w);
+    if (executing)
+      exec_cycle(w, target);
+    else
+      run_cycle(w);
     printf("%.1f %.1f %.1f\n", w->removed - w->started, w->running - w->started, w->exited - w->started);
     fflush(stdout);
   }
@@ -483,7 +489,8 @@ static void throughput(int threads, double seconds) {
   const double start = now_us();
   throughput_end = start + seconds * 1e6;
   for (int i = 0; i < threads; i++)
-    if (pthread_create(&ids[i], NULL, command == NULL ? work : work_command, workers[i]) != 0) die("pthread_create");
+    if (pthread_create(&ids[i], NULL, command == NULL ? work : work_command, workers[i]) != 0)
+      die("pthread_create");
   for (int i = 0; i < threads; i++) pthread_join(ids[i], NULL);
   printf("%.2f\n", (double)containers / ((now_us() - start) / 1e6));
 }
@@ -496,15 +503,19 @@ int main(int argc, char **argv) {
   own_pid_namespace = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
   find_hierarchies();
   if (hierarchy_count == 0 && strncmp(argv[3], "command", 7) != 0) set_up_v2();
-  if (strcmp(argv[3], "serve") == 0) serve(0);
-  else if (strcmp(argv[3], "serve-exec") == 0) serve(1);
-  else if (strcmp(argv[3], "throughput") == 0 && argc == 6) throughput(atoi(argv[4]), atof(argv[5]));
-  else if (strcmp(argv[3], "commands") == 0) serve_commands();
+  if (strcmp(argv[3], "serve") == 0)
+    serve(0);
+  else if (strcmp(argv[3], "serve-exec") == 0)
+    serve(1);
+  else if (strcmp(argv[3], "throughput") == 0 && argc == 6)
+    throughput(atoi(argv[4]), atof(argv[5]));
+  else if (strcmp(argv[3], "commands") == 0)
+    serve_commands();
   else if (strcmp(argv[3], "command-throughput") == 0 && argc > 6) {
     command = argv + 6;
     throughput(atoi(argv[4]), atof(argv[5]));
-  }
-  else return fprintf(stderr, "usage: see the head of floor.c\n"), 2;
+  } else
+    return fprintf(stderr, "usage: see the head of floor.c\n"), 2;
   if (v2_root >= 0) rmdir(v2_path);
   return 0;
 }

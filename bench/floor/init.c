@@ -1,9 +1,10 @@
 /*
- * The container's side of the floor: everything that the default configuration asks for, one system call after the other,
- * nothing parsed, nothing decided. argv: "init" PLAN_FD STATUS_FD. Static on musl, like the init executable it is the
- * yardstick of. Its order is the order of a start (docs/start-sequence.md).
+ * The container's side of the floor: everything that the default configuration asks for, one system call
+ * after the other, nothing parsed, nothing decided. argv: "init" PLAN_FD STATUS_FD. Static on musl, like the
+ * init executable it is the yardstick of. Its order is the order of a start (docs/start-sequence.md).
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -24,8 +25,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <errno.h>
-
 #include "plan.h"
 
 #ifndef MOUNT_ATTR_NOSYMFOLLOW
@@ -38,11 +37,11 @@ int umount2(const char *, int);
 
 static struct plan *plan;
 
-#define CHECK(call)                       \
-  __extension__({                         \
-    const long result_ = (long)(call);    \
-    if (result_ < 0) fail(__LINE__);      \
-    (int)result_;                         \
+#define CHECK(call)                    \
+  __extension__({                      \
+    const long result_ = (long)(call); \
+    if (result_ < 0) fail(__LINE__);   \
+    (int)result_;                      \
   })
 
 static _Noreturn void fail(int line) {
@@ -126,7 +125,8 @@ static void fill_dev(int dev) {
   static const struct {
     const char *name;
     unsigned major, minor;
-  } nodes[] = {{"null", 1, 3}, {"random", 1, 8}, {"full", 1, 7}, {"tty", 5, 0}, {"zero", 1, 5}, {"urandom", 1, 9}};
+  } nodes[] = {{"null", 1, 3}, {"random", 1, 8}, {"full", 1, 7},
+               {"tty", 5, 0},  {"zero", 1, 5},   {"urandom", 1, 9}};
   static const char *const links[][2] = {{"/proc/self/fd", "fd"},       {"/proc/self/fd/0", "stdin"},
                                          {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
                                          {"/proc/kcore", "core"},       {"pts/ptmx", "ptmx"}};
@@ -197,7 +197,8 @@ static void hide_paths(void) {
   static const char *const masked[] = {
       "/proc/acpi",       "/proc/asound",      "/proc/kcore",       "/proc/keys",    "/proc/latency_stats",
       "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"};
-  static const char *const readonly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
+  static const char *const readonly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+                                         "/proc/sysrq-trigger"};
   for (unsigned i = 0; i < sizeof readonly / sizeof *readonly; i++) {
     const int tree = clone_tree(AT_FDCWD, readonly[i], MOUNT_ATTR_RDONLY, TREE_RECURSIVE);
     if (tree < 0 && errno == ENOENT) continue;
@@ -212,9 +213,12 @@ static void hide_paths(void) {
     if (lstat(masked[i], &status) < 0) continue;
     /* The type first: a bind that is refused waits for a grace period of the kernel. */
     int tree;
-    if (!S_ISDIR(status.st_mode)) tree = CHECK(clone_tree(AT_FDCWD, "/dev/null", 0, 0));
-    else if (cover >= 0) tree = CHECK(clone_tree(cover, "", 0, 0));
-    else tree = cover = new_mount("tmpfs", empty, MOUNT_ATTR_RDONLY);
+    if (!S_ISDIR(status.st_mode))
+      tree = CHECK(clone_tree(AT_FDCWD, "/dev/null", 0, 0));
+    else if (cover >= 0)
+      tree = CHECK(clone_tree(cover, "", 0, 0));
+    else
+      tree = cover = new_mount("tmpfs", empty, MOUNT_ATTR_RDONLY);
     CHECK(syscall(SYS_move_mount, tree, "", AT_FDCWD, masked[i], MOVE_MOUNT_F_EMPTY_PATH));
     if (tree != cover) close(tree);
   }
@@ -241,7 +245,8 @@ int main(int argc, char **argv) {
   if (argc != 3) return 2;
   plan = mmap(NULL, sizeof *plan, PROT_READ | PROT_WRITE, MAP_SHARED, atoi(argv[1]), 0);
   if (plan == MAP_FAILED) return 3;
-  /* From here on everything closes at the exec; the end of STATUS_FD tells the parent that it has happened. */
+  /* From here on everything closes at the exec; the end of STATUS_FD tells the parent that it has happened.
+   */
   CHECK(syscall(SYS_close_range, 3, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */));
   join_cgroups();
   CHECK(setsid());
@@ -257,8 +262,8 @@ int main(int argc, char **argv) {
   drop_privileges();
   CHECK(chdir("/"));
   char *const arguments[] = {plan->program, plan->argument[0] != '\0' ? plan->argument : NULL, NULL};
-  char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm",
-                               "HOME=/root", NULL};
+  char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                               "TERM=xterm", "HOME=/root", NULL};
   CHECK(execve(plan->program, arguments, environment));
   return 0;
 }

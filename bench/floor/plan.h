@@ -4,8 +4,8 @@
 enum { MAX_HIERARCHIES = 16, PATH_LENGTH = 256 };
 
 struct hierarchy {
-  char name[64];           /* directory below /sys/fs/cgroup: "cpu,cpuacct" */
-  char path[PATH_LENGTH];  /* this container's cgroup on the host */
+  char name[64];          /* directory below /sys/fs/cgroup: "cpu,cpuacct" */
+  char path[PATH_LENGTH]; /* this container's cgroup on the host */
 };
 
 struct plan {
