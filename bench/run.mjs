@@ -100,7 +100,7 @@ async function measure(context) {
     operations: summary(figures),
     ...(wants('throughput') ? { throughput: await throughput(all, [1, 4, 16], seconds, slices) } : {}),
     ...(wants('memory') ? { memory: await memory(context.library, ours, options.quick ? 30 : 200) } : {}),
-    ...(wants('heap') ? { heap: await bigHeap(ours, bottom, Math.ceil(rounds / 2)) } : {}),
+    ...(wants('heap') ? { heap: await bigHeap(ours, bottom, Math.max(30, rounds)) } : {}),
     figures,
   };
 }
