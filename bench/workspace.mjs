@@ -24,7 +24,7 @@ export function compileFloor() {
   mkdirSync(build, { recursive: true });
   const source = name => join(root, 'bench/floor', name);
   const warnings = ['-std=gnu11', '-Wall', '-Wextra', '-Werror'];
-  if (!newer(floorProgram, source('floor.c'), source('plan.h')))
+  if (!newer(floorProgram, source('floor.c'), source('device_program.h'), source('plan.h')))
     execFileSync('gcc', ['-O2', ...warnings, '-pthread', '-o', floorProgram, source('floor.c')]);
   if (newer(floorInit, source('init.c'), source('plan.h'))) return;
   const architecture = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
