@@ -17,7 +17,7 @@ class Faults {
     if (left_-- != 0) return Result::ok;
     const Bytes mode = fault_.bytes(2);
     if (matches(mode, "exit")) leave(99);
-    if (matches(mode, "stop")) call(SYS_kill, call(SYS_getpid), SIGSTOP);
+    if (matches(mode, "stop")) stop(init);
     if (matches(mode, "killParent")) kill_parent(init);
     if (matches(mode, "error")) {
       errno = EIO;
@@ -30,10 +30,18 @@ class Faults {
   static bool matches(Bytes bytes, const char* text) {
     return bytes.size == strlen(text) && memcmp(bytes.data, text, bytes.size) == 0;
   }
+  // PID 1 is immune to its own SIGSTOP (pid_namespaces(7)): it stands still until its parent is gone.
+  static void stop(Init& init) {
+    call(SYS_kill, call(SYS_getpid), SIGSTOP);
+    if (call(SYS_getpid) == 1) wait_for_end(init);
+  }
   // A parent outside our pid namespace cannot be signalled from here, so it is asked to do it: frame 'K',
   // which the spawner knows for jobs with faults only. Then the end of the pipe tells that it is dead.
   static void kill_parent(Init& init) {
     send_frame(init, "K", 1);
+    wait_for_end(init);
+  }
+  static void wait_for_end(Init& init) {
     char byte;
     while (call(SYS_recvfrom, init.pipe, &byte, 1, 0, nullptr, nullptr) > 0) {
     }

@@ -40,6 +40,7 @@ struct Init {
 
   int pipe = -1;
   int first_slot = -1;
+  int fifo = -1;  // O_PATH descriptor of exec.fifo, when a waitStart step has one
   Message plan;
   Message exec;               // the exec step: hooks may inherit its environment, `user` looks for its home
   bool waits = false;         // a waitStart step follows: problems of the executable are worth finding early
@@ -53,6 +54,8 @@ struct Init {
   bool pivoted = false;
   bool cwd_entered = false;
   Fd procfs;
+  Fd own_fds;             // procfs' self/fd, opened before a filter that may refuse openat2
+  bool filtered = false;  // a seccomp filter is loaded: as few calls as possible from here on
   // The directory that the last device or link was made in: /dev is filled entry by entry.
   Fd parent;
   Text<256> parent_path;

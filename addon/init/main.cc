@@ -93,6 +93,8 @@ static Result check_plan(Init& init, Bytes* steps, const Kind** kinds) {
     init.waits |= kind->run == steps::wait_start;
     init.needs_procfs |= kind->run == steps::sysctl || kind->run == steps::apparmor ||
                          kind->run == steps::selinux || (kind->run == steps::wait_start && message.has(1));
+    if (kind->run == steps::wait_start && message.has(1))
+      init.fifo = init.first_slot + static_cast<int>(message.u32(1));
     if (kind->run == steps::exec) init.exec = message;
     kinds[count] = kind;
     steps[count++] = field.bytes;

@@ -53,19 +53,26 @@ Result write_proc(Init& init, const char* path, const char* value) {
   return Result::ok;
 }
 
-Fd reopen(Init& init, int fd, int flags) {
-  const Fd directory = open_proc(init, "self/fd", O_PATH | O_DIRECTORY, 0);
-  if (!directory) return Fd();
+Result prepare_reopen(Init& init, int fd) {
+  if (open_procfs(init) != Result::ok) return Result::failed;
+  init.own_fds = open_proc(init, "self/fd", O_PATH | O_DIRECTORY, 0);
   Text<16> name;
   name.number(static_cast<uint64_t>(fd));
-  // The link itself must be procfs' own before it is followed.
   open_how how = {};
   how.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV;
-  const Fd link(call(SYS_openat2, directory.get(), name.c_str(), &how, sizeof how));
-  if (!link) return Fd();
+  if (init.own_fds && Fd(call(SYS_openat2, init.own_fds.get(), name.c_str(), &how, sizeof how)))
+    return Result::ok;
+  return init.failed("openat2", Raw{"procfs"}, "self/fd");
+}
+
+Fd reopen(Init& init, int fd, int flags) {
+  // The link itself must be procfs' own before it is followed.
+  if (!init.own_fds && prepare_reopen(init, fd) != Result::ok) return Fd();
+  Text<16> name;
+  name.number(static_cast<uint64_t>(fd));
   long opened;
-  do opened = call(SYS_openat, directory.get(), name.c_str(), flags | O_CLOEXEC);
+  do opened = call(SYS_openat, init.own_fds.get(), name.c_str(), flags | O_CLOEXEC);
   while (opened < 0 && errno == EINTR);
   return Fd(opened);
 }

@@ -10,6 +10,8 @@ namespace init {
 Result open_procfs(Init& init);
 // Writes value to /proc/`path` in one write.
 Result write_proc(Init& init, const char* path, const char* value);
+// Before a seccomp filter is loaded: a later reopen() of this descriptor then needs openat only.
+Result prepare_reopen(Init& init, int fd);
 // A new open of the file behind one of our own descriptors; the caller looks at the value.
 Fd reopen(Init& init, int fd, int flags);
 // mount(2) onto the file behind `target`, for kernels and sandboxes without the new mount API: the target is

@@ -45,8 +45,11 @@ int64_t now_ms() {
 
 // In the child: only what a hook is given. Its exit status 127 with errno on the output pipe tells of a
 // failed execve.
-[[noreturn]] void become(const Hook& hook, int input, int output) {
+[[noreturn]] void become(const Init& init, const Hook& hook, int input, int output) {
   call(SYS_setpgid, 0, 0);
+  // A hook of the host must not stand in the rootfs, where a relative path of its own would find the image's
+  // files (CVE-2025-23266).
+  if (!init.pivoted && call(SYS_chdir, "/") < 0) leave(126);
   if (call(SYS_dup3, input, 0, 0) < 0 || call(SYS_dup3, output, 1, 0) < 0 || call(SYS_dup3, output, 2, 0) < 0)
     leave(126);
   call(SYS_close_range, 3, ~0u, 0);
@@ -74,7 +77,7 @@ Result launch(Init& init, const Hook& hook, Running& running) {
   arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   arguments.exit_signal = SIGCHLD;
   running.pid = call(SYS_clone3, &arguments, sizeof arguments);
-  if (running.pid == 0) become(hook, in[0], out[1]);
+  if (running.pid == 0) become(init, hook, in[0], out[1]);
   if (running.pid < 0) return init.failed("clone3");
   running.pidfd = Fd(pidfd);
   // Both sides set it, so the group exists whoever is first.

@@ -26,9 +26,8 @@ Result steps::wait_start(Init& init, const Message& message) {
   if (send_or_exit(init, frame.data(), frame.size()) != Result::ok) return Result::failed;
   // A prepared exec belongs to its parent: its release comes from there, or never.
   if (!message.has(1)) return wait_frame(init, 'L');
-  const int fifo = init.first_slot + static_cast<int>(message.u32(1));
   // Blocks until somebody opens the fifo to read: that is `start`.
-  const Fd writer = reopen(init, fifo, O_WRONLY);
+  const Fd writer = reopen(init, init.fifo, O_WRONLY);
   if (!writer) return init.failed("openat", Raw{"exec.fifo"}, Raw{"O_WRONLY"});
   if (call(SYS_write, writer.get(), "0", 1) < 0) return init.failed("write", Raw{"exec.fifo"}, "0");
   return Result::ok;

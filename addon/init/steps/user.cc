@@ -7,6 +7,7 @@
 
 #include "../frames.h"
 #include "../passwd.h"
+#include "../procfs.h"
 #include "../rootfs.h"
 #include "steps.h"
 
@@ -110,6 +111,12 @@ Result steps::seccomp(Init& init, const Message& message) {
   sock_filter* filter = static_cast<sock_filter*>(init.arena.take(program.size));
   memcpy(filter, program.data, program.size);
   const sock_fprog value = {static_cast<unsigned short>(program.size / sizeof(sock_filter)), filter};
+  // What would need calls that a profile may lack (docs/start-sequence.md has the list that it must allow).
+  if (init.fifo >= 0 && prepare_reopen(init, init.fifo) != Result::ok) return Result::failed;
+  const uint32_t first = 3 + init.exec.u32(4);
+  if (call(SYS_close_range, first, ~0u, close_range_cloexec) < 0)
+    return init.failed("close_range", first, Hex{~0u}, Raw{"CLOSE_RANGE_CLOEXEC"});
+  init.filtered = true;
   const bool notify = message.flag(3);
   const uint32_t flags = message.u32(2) | (notify ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0);
   const long loaded = call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &value);
