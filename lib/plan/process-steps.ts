@@ -203,7 +203,8 @@ export function lastPrivilegeSteps(
     // that a wrong name is an error of create.
     { kind: 'findExecutable', name: firstArgument(process), searchPath },
   );
-  // With no_new_privs no privilege is needed: as late as possible, so that the profile need not allow init's own calls.
+  // With no_new_privs no privilege is needed: as late as possible, so that the profile need allow few calls of init's
+  // own (docs/start-sequence.md lists them).
   if (process.noNewPrivileges) steps.push(...filter);
   return steps;
 }
