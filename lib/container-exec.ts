@@ -126,8 +126,12 @@ function watchExit(handle: Handle, process: Process, parent: ParentProcess, init
   parent.onExit = status => {
     if (handle.emitter.listenerCount('exit') > 0) {
       const report = async (): Promise<void> => {
-        const oomKilled = init && (await handle.manager.oomKillCount()) > 0;
-        handle.emitter.emit('exit', { process, status, init, oomKilled });
+        // Not known is not killed: the cgroup may be another's by now.
+        const kills = init ? await handle.manager.oomKillCount().catch(() => 0) : 0;
+        // In a turn of its own: what a listener throws is its own affair, not destroy()'s.
+        queueMicrotask(() => {
+          handle.emitter.emit('exit', { process, status, init, oomKilled: kills > 0 });
+        });
       };
       // destroy() waits for it: the count goes with the cgroup.
       handle.reporting = Promise.all([handle.reporting, report()]).then(() => undefined);

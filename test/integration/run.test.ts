@@ -130,7 +130,7 @@ test('AbortSignal before and during a start takes everything back', { requires: 
   const { create, process, root } = await fixture(t, {
     patch: spec => ({
       ...spec,
-      hooks: { createRuntime: [{ path: '/bin/sleep', args: ['sleep', '98761'] }] },
+      hooks: { createRuntime: [{ path: '/bin/sleep', args: ['sleep', hookSeconds] }] },
     }),
   });
   const container = await create();
@@ -154,12 +154,15 @@ test('AbortSignal before and during a start takes everything back', { requires: 
   await container.destroy();
 });
 
-/** Processes `sleep 98761` of the hook. */
+/** Of this run's hook alone: other runs of this test may be on the machine. */
+const hookSeconds = `98761.${process.pid}`;
+
+/** Processes of the hook. */
 function sleeping(): string[] {
   return readdirSync('/proc').filter(name => {
     if (!/^\d+$/.test(name)) return false;
     try {
-      return readFileSync(`/proc/${name}/cmdline`, 'utf8') === 'sleep\x0098761\x00';
+      return readFileSync(`/proc/${name}/cmdline`, 'utf8') === `sleep\0${hookSeconds}\0`;
     } catch {
       return false;
     }
