@@ -3,7 +3,7 @@
  * runc's setnsProcess. Nothing is recorded on disk: the process dies with the container.
  */
 import { closeSync } from 'node:fs';
-import type { CgroupManager } from '../cgroups/manager.ts';
+import type { CgroupManager, CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig } from '../config/config.ts';
 import type { Binding } from '../native/binding.ts';
 import { encodePlan } from '../plan/encode.ts';
@@ -39,10 +39,20 @@ export async function startSetns(request: SetnsRequest): Promise<ParentProcess> 
   }
 }
 
+/**
+ * In a frozen cgroup a new process never comes to its execve, and the spawner, which waits for that (CLONE_VFORK), would hang
+ * with all other starts. Init joins by itself instead: it is frozen then, until resume().
+ */
+function joinedByInit({ cloneInto, ...start }: CgroupStart): CgroupStart {
+  if (cloneInto === undefined) return start;
+  return { ...start, joinFiles: [...start.joinFiles, `${cloneInto}/cgroup.procs`] };
+}
+
 async function start(request: SetnsRequest): Promise<ParentProcess> {
   const { binding, manager, process, processConfig, config, signal, waitForRelease } = request;
   signal?.throwIfAborted();
-  const cgroup = await manager.prepareExec(process.options.subCgroups ?? {}, { initPid: request.initPid });
+  const prepared = await manager.prepareExec(process.options.subCgroups ?? {}, { initPid: request.initPid });
+  const cgroup = process.options.ignorePaused === true ? joinedByInit(prepared) : prepared;
   // Read now, looked at only when the start fails.
   const oomKills = manager.oomKillCount().catch(() => 0);
   const preserved = process.options.preservedFds ?? [];
