@@ -12,6 +12,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -146,12 +147,14 @@ function addon() {
   const beside = join(dirname(process.execPath), '..');
   const dir = same ? '/usr' : existsSync(join(beside, 'include/node/node_version.h')) ? beside : undefined;
   // `configure build`, not `rebuild`: the latter deletes build/, and init with it.
-  run('node_modules/.bin/node-gyp', [
-    'configure',
-    'build',
-    '--silent',
-    ...(dir === undefined ? [] : [`--nodedir=${dir}`]),
-  ]);
+  // Without the list of what it compiles; what the compiler says comes on stderr.
+  run(
+    'node_modules/.bin/node-gyp',
+    ['configure', 'build', '--silent', '--jobs=max', ...(dir === undefined ? [] : [`--nodedir=${dir}`])],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
+  );
+  // make leaves it alone when only times have changed; the next run must not ask again.
+  utimesSync(output, new Date(), new Date());
 }
 
 // dist/index.cjs is the library, index.mjs the same objects for ESM, nrunc.cjs the command line over it (cli.cjs). zod and
