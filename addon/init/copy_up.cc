@@ -103,6 +103,9 @@ Result copy_up(Init& init, int from, int to, const char* path) {
   if (!in) return init.failed("openat", path, ".");
   const Fd out(call(SYS_openat, to, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!out) return init.failed("openat", Raw{"tmpfs"}, ".");
+  struct stat stat;
+  if (fstat(in.get(), &stat) < 0 || call(SYS_fchown, out.get(), stat.st_uid, stat.st_gid) < 0)
+    return init.failed("fchown", path);
   return copy_tree(init, in.get(), out.get(), path, 0);
 }
 

@@ -1,16 +1,8 @@
 import assert from 'node:assert/strict';
-import {
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { HookCommand, Step } from '../../lib/plan/steps.ts';
-import { type TestContext, test } from '../harness/test.ts';
+import { test } from '../harness/test.ts';
 import {
   execute,
   failure,
@@ -20,6 +12,7 @@ import {
   openRootfs,
   proc,
   refuse,
+  scene,
   shell,
   start,
 } from './init-run.ts';
@@ -27,18 +20,6 @@ import { addon } from './stand-in.ts';
 
 const root = { requires: ['root'] } as const;
 
-/** A rootfs and a directory of the "host" beside it that nothing may reach. */
-function scene(t: TestContext): { rootfs: string; canary: string; beside: string } {
-  const rootfs = makeRootfs(t);
-  const beside = join(rootfs, '..');
-  const canary = join(beside, 'canary');
-  mkdirSync(canary);
-  writeFileSync(join(canary, 'file'), 'host');
-  t.after(() =>
-    assert.deepEqual([readdirSync(canary), readFileSync(join(canary, 'file'), 'utf8')], [['file'], 'host']),
-  );
-  return { rootfs, canary, beside };
-}
 const inRootfs = (rootfs: string, ...steps: Step[]): Step[] => [
   ...openRootfs(rootfs),
   ...steps,

@@ -1,47 +1,26 @@
 import assert from 'node:assert/strict';
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MS } from '../../lib/plan/numbers.ts';
 import type { Step } from '../../lib/plan/steps.ts';
-import { type TestContext, test } from '../harness/test.ts';
+import { test } from '../harness/test.ts';
 import {
   bind,
   execute,
   failure,
   inside,
-  makeRootfs,
   mount,
   nullDevice,
   openRootfs,
   proc,
   refuse,
+  scene,
   shell,
   start,
 } from './init-run.ts';
 
 const root = { requires: ['root'] } as const;
 
-/** A rootfs and a directory of the "host" beside it that nothing may reach. */
-function scene(t: TestContext): { rootfs: string; canary: string; beside: string } {
-  const rootfs = makeRootfs(t);
-  const beside = join(rootfs, '..');
-  const canary = join(beside, 'canary');
-  mkdirSync(canary);
-  writeFileSync(join(canary, 'file'), 'host');
-  t.after(() =>
-    assert.deepEqual([readdirSync(canary), readFileSync(join(canary, 'file'), 'utf8')], [['file'], 'host']),
-  );
-  return { rootfs, canary, beside };
-}
 const canary = (rootfs: string) => join(rootfs, '..', 'canary');
 const replace = (path: string, target: string) => {
   rmSync(path, { recursive: true, force: true });

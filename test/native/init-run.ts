@@ -1,5 +1,16 @@
 /** Drives the real init executable through the addon with plans of a test's own making. */
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -48,6 +59,19 @@ export function makeRootfs(t: TestContext): string {
   for (const name of ['sh', 'cat', 'ls', 'stat', 'id', 'mount', 'readlink', 'grep', 'true', 'touch'])
     symlinkSync('busybox', join(rootfs, 'bin', name));
   return rootfs;
+}
+
+/** A rootfs and a directory of the "host" beside it that nothing may reach. */
+export function scene(t: TestContext): { rootfs: string; canary: string; beside: string } {
+  const rootfs = makeRootfs(t);
+  const beside = join(rootfs, '..');
+  const canary = join(beside, 'canary');
+  mkdirSync(canary);
+  writeFileSync(join(canary, 'file'), 'host');
+  t.after(() =>
+    assert.deepEqual([readdirSync(canary), readFileSync(join(canary, 'file'), 'utf8')], [['file'], 'host']),
+  );
+  return { rootfs, canary, beside };
 }
 
 export const mount = (step: Partial<MountStep> & { readonly target: string }): MountStep => ({

@@ -50,6 +50,7 @@ int64_t now_ms() {
   // A hook of the host must not stand in the rootfs, where a relative path of its own would find the image's
   // files (CVE-2025-23266).
   if (!init.pivoted && call(SYS_chdir, "/") < 0) leave(126);
+  if (!init.pivoted) call(SYS_umask, 022);
   if (call(SYS_dup3, input, 0, 0) < 0 || call(SYS_dup3, output, 1, 0) < 0 || call(SYS_dup3, output, 2, 0) < 0)
     leave(126);
   call(SYS_close_range, 3, ~0u, 0);

@@ -57,6 +57,8 @@ Result steps::setns(Init& init, const Message& message) {
       return init.because("ERR_NAMESPACE_KIND", path);
     }
   }
+  // While the host's procfs is whole and the right to make one is there; the container's own may be covered.
+  if (init.needs_procfs && open_procfs(init) != Result::ok) return Result::failed;
   if (call(SYS_setns, fd, type) < 0) return init.failed("setns", name.c_str(), Hex{type});
   if ((type & CLONE_NEWNS) != 0) {
     // The root and everything found in it belonged to the namespace that was left.
