@@ -37,6 +37,7 @@ export async function startFirst(
     if (wait) handle.emitter.emit('created', { pid: parent.pid });
     else await started(handle, parent.pid, signal);
   } catch (error) {
+    handle.notify?.close();
     process.unclaim();
     throw error;
   } finally {
@@ -150,6 +151,9 @@ export async function release(handle: Handle, { signal }: ExecutionOptions): Pro
     listenNotify(handle, live.pid);
     try {
       await readFifo(handle, pidfd, signal);
+    } catch (error) {
+      handle.notify?.close();
+      throw error;
     } finally {
       if (pidfd >= 0) closeSync(pidfd);
     }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import type { Container, LinuxFactory } from '../../lib/index.ts';
 import { allowed, type Status } from '../../lib/lifecycle.ts';
-import { within } from '../harness/deadline.ts';
+import { eventually, within } from '../harness/deadline.ts';
 import { test } from '../harness/test.ts';
 import { type Fixture, fixture } from './fixture.ts';
 
@@ -152,4 +152,37 @@ test('signal by name and number, KILL to all, and signals that are none', { requ
   await container.signal('KILL', { all: true });
   process.stdout?.destroy();
   await container.destroy();
+});
+
+test("in the host's pid namespace KILL reaches every process, and destroy the ones that init left", {
+  requires: ['root'],
+}, async t => {
+  const on = await fixture(t, {
+    patch: spec => {
+      spec.linux.namespaces = spec.linux.namespaces.filter(namespace => namespace.type !== 'pid');
+      return spec;
+    },
+  });
+  const container = await on.create();
+  const process = on.sh('sleep 1000 & echo ready; wait', { stdout: 'pipe' });
+  await container.run(process);
+  const lines = (process.stdout ?? assert.fail()).iterator({ destroyOnReturn: false });
+  await within(lines.next(), 'ready');
+  assert.equal((await container.processes()).length, 2);
+  await container.signal('KILL');
+  await within(process.wait(), 'exit');
+  await eventually('the end of the child', async () => (await container.processes()).length === 0);
+  process.stdout?.destroy();
+  await container.destroy();
+
+  const second = await on.create();
+  const short = on.sh('sleep 1000 & exit 0');
+  await second.run(short);
+  await short.wait();
+  assert.equal(await second.status(), 'stopped');
+  assert.equal((await second.processes()).length, 1);
+  // Without its init the container still has a process that can be signalled.
+  await second.signal('TERM', { all: true });
+  await second.destroy();
+  assert.equal(existsSync(second.directory), false);
 });
