@@ -36,12 +36,7 @@ export async function prepare(invocation: Invocation, detached: boolean): Promis
   const { fds, env } = inheritedFds(options.number('preserve-fds'));
   const id = containerIdOf(invocation);
   if (id === '') throw new Error('container id cannot be empty');
-  const notifySocket = process.env.NOTIFY_SOCKET;
-  const container = await openFactory(invocation).create(
-    id,
-    config,
-    notifySocket === undefined || notifySocket === '' ? {} : { notifySocket },
-  );
+  const container = await openFactory(invocation).create(id, config, notifyOptions());
   return {
     container,
     config,
@@ -53,6 +48,12 @@ export async function prepare(invocation: Invocation, detached: boolean): Promis
       ...(consoleSocket === undefined ? {} : { consoleSocket }),
     },
   };
+}
+
+/** sd_notify(3): what starts nrunc as a service of Type=notify waits for the container's READY=1. */
+export function notifyOptions(): { readonly notifySocket?: string } {
+  const { NOTIFY_SOCKET: notifySocket = '' } = process.env;
+  return notifySocket === '' ? {} : { notifySocket };
 }
 
 export const absolute = (path: string | undefined): string | undefined =>

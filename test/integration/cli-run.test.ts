@@ -182,3 +182,42 @@ test('run with a terminal and none to borrow is refused as runc does', { require
   assert.equal(errorMessage(result), 'nrunc run failed: open /dev/tty: no such device or address');
   assert.deepEqual(readdirSync(nrunc.root), []);
 });
+
+test('run --detach and start wait for READY=1 when there is a NOTIFY_SOCKET', {
+  requires: ['root', 'file:/usr/bin/python3'],
+}, async t => {
+  const nrunc = cli(t);
+  const path = join(makeDirectory(t), 'host.sock');
+  const env = { NOTIFY_SOCKET: path };
+  // Node has no datagram sockets of this family.
+  const receiver = start('/usr/bin/python3', [
+    '-c',
+    'import socket, sys\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1]); print("bound", flush=True)\nfor _ in range(2): print(s.recv(999).decode().split("\\n")[0], flush=True)',
+    path,
+  ]);
+  await eventually('the socket of the host', () => receiver.stdout() === 'bound\n');
+  const say = async (): Promise<void> => {
+    const pid = await eventually('running', async () => {
+      const { stdout } = await nrunc(['state', nrunc.id]);
+      return stdout.includes('"running"') && Number(JSON.parse(stdout).pid);
+    });
+    const script =
+      'import socket, sys\nsocket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", sys.argv[1])';
+    const said = await start('/usr/bin/python3', [
+      '-c',
+      script,
+      `/proc/${pid}/root/run/notify/notify.sock`,
+    ]).ended();
+    assert.equal(said.code, 0, said.stderr);
+  };
+  const detached = nrunc.start(['run', '-d', '-b', nrunc.bundle, nrunc.id], { env });
+  await say();
+  assert.equal((await detached.ended()).code, 0);
+  await nrunc(['delete', '-f', nrunc.id]);
+
+  assert.equal((await nrunc(['create', '-b', nrunc.bundle, nrunc.id], { env })).code, 0);
+  const started = nrunc.start(['start', nrunc.id], { env });
+  await say();
+  assert.equal((await started.ended()).code, 0);
+  assert.equal((await receiver.ended()).stdout, 'bound\nREADY=1\nREADY=1\n');
+});

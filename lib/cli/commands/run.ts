@@ -12,7 +12,10 @@ export async function run(invocation: Invocation): Promise<number> {
   await container.run(process);
   try {
     if (pidFile !== undefined && process.pid !== undefined) writePidFile(pidFile, process.pid);
-    if (foreground === undefined) return 0;
+    if (foreground === undefined) {
+      await container.ready();
+      return 0;
+    }
     foreground.started();
     const status = await foreground.ended();
     if (!invocation.options.flag('keep')) await container.destroy();
