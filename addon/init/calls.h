@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // System calls for init: every one goes through call(), which has no cancellation points, no caches and no
 // locks of a libc behind it. Flags that the C library's headers of Debian 12 lack are written down here with
 // their source.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // tmpcopyup: a tmpfs that starts with what lies under it.
 #pragma once
 #include "init.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Why a program can or cannot be executed, in words that errno does not have.
 #pragma once
 #include "init.h"

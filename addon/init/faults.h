@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Fault injection by step name (Plan.fail_at), for tests; the class is empty unless built with
 // -DLIBCONTAINER_FAULTS.
 #pragma once

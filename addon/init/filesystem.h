@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A new mount of a file system type, detached: fsopen, one fsconfig per option, fsmount.
 #pragma once
 #include "init.h"

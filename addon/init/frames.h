@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Frames of the init pipe (proto/init.proto): a SOCK_SEQPACKET socket, one frame per packet.
 #pragma once
 #include "init.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the steps share: the descriptors that a start holds, the memory of a step, and the one record of a
 // failure.
 #pragma once

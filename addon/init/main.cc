@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The init executable: reads a plan (proto/init.proto) from a memfd and does its steps in order. It holds no
 // policy. Static, single-threaded, fresh from exec, so nothing of the container's rootfs is ever loaded into
 // it. argv: ["init", pipeFd, planFd, firstSlotFd]

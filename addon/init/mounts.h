@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The mount API of Linux 5.2 and 5.12: a detached mount is made, given its attributes, and only then attached
 // to a verified descriptor, so no path is walked twice. fsopen(2), open_tree(2), mount_setattr(2),
 // move_mount(2).

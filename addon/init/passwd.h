@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The home directory of a uid from the container's /etc/passwd, which is hostile input.
 #pragma once
 #include "init.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Mounts over /proc: only a procfs on /proc itself, and the files that lxcfs emulates (CVE-2015-3630,
 // CVE-2019-16884).
 #pragma once

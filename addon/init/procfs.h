@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A procfs that no mount of the container can lie over (CVE-2019-16884, CVE-2025-52881): a detached instance
 // of our own from fsopen, else the host's /proc after a look at what it is. Every write to /proc goes through
 // it.

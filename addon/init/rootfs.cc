@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "rootfs.h"
 
 #include <linux/openat2.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Paths of the container. A path is resolved by the kernel inside the root (openat2 RESOLVE_IN_ROOT), never
 // by string work, and what comes back is a descriptor that all further work uses (CVE-2021-30465 and its
 // kin).

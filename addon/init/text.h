@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Bounded text: what does not fit is cut, never written past the end.
 #pragma once
 #include <stddef.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A reader of protobuf's wire format, bounded on every step: a length is compared with what is left before it
 // is used (CVE-2021-43784 was an overflow of such a length), nesting is by explicit calls only. And the
 // little writer for frames. https://protobuf.dev/programming-guides/encoding/

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // console: a terminal of the container's own devpts (CVE-2025-52565), pty(7), ioctl_tty(2).
 #include <sys/ioctl.h>
 #include <sys/statfs.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // device, symlink, reopenNull, makeCwd: what a container finds in /dev, and its working directory.
 #include <sys/sysmacros.h>
 

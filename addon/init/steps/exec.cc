@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // findExecutable and exec: the container's own program takes over.
 #include <sys/stat.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // hooks: createContainer and startContainer hooks run in init, in the container's namespaces. The OCI state
 // goes to their stdin, their output into the error, and their process group dies at the deadline.
 #include <linux/sched.h>

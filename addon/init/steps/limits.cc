@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // rlimit, scheduler, ioPriority, personality, memoryPolicy, affinity, umask, noNewPrivileges: attributes of
 // the process.
 #include <sys/prctl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <sys/statfs.h>

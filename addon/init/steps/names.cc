@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // hostname, domainname, sysctl, labels: what the container is called, and kernel settings of its namespaces.
 #include "../procfs.h"
 #include "steps.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // setns, unshare, sessionKeyring, loopback, joinCgroup, oomScoreAdj: into cgroups and namespaces.
 #include <linux/keyctl.h>
 #include <linux/nsfs.h>

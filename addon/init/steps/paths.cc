@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // maskPath and readonlyPath: each on one descriptor from look to attachment, so that nothing can be swapped
 // between.
 #include <linux/mount.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // propagation, openRootfs, pivotRoot, moveRoot, chroot: the rootfs becomes "/". mount_namespaces(7),
 // pivot_root(2).
 #include <linux/mount.h>

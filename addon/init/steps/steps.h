@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One function per kind of step; the table in table.cc names them. A function reads its own message, does its
 // work and says what failed. Field numbers are those of proto/init.proto.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // sync, ready, waitStart: where init waits for its parent, or for whoever starts the container.
 #include "../frames.h"
 #include "../procfs.h"

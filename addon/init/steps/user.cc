@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // bounding, user, capabilities, seccomp, cwd: the last privileges go, in the order that capabilities(7)
 // demands.
 #include <linux/capability.h>
