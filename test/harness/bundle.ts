@@ -56,10 +56,21 @@ export function containerId(word = 'test'): string {
   return `${word}-${process.pid}-${count}`;
 }
 
+/** Another run on the same machine may remove the parent between our two calls; it is then made again. */
+function makeStateDirectory(): string {
+  for (let tries = 1; ; tries += 1) {
+    mkdirSync('/run/libcontainer-test', { recursive: true, mode: 0o711 });
+    try {
+      return mkdtempSync('/run/libcontainer-test/');
+    } catch (error) {
+      if (tries === 10) throw error;
+    }
+  }
+}
+
 /** A state root on tmpfs; the test fails when a container is left in it. */
 export function makeStateRoot(t: TestContext): string {
-  mkdirSync('/run/libcontainer-test', { recursive: true, mode: 0o711 });
-  const directory = mkdtempSync('/run/libcontainer-test/');
+  const directory = makeStateDirectory();
   t.after(() => {
     const left = existsSync(directory)
       ? readdirSync(directory, { withFileTypes: true }).filter(e => e.isDirectory())
