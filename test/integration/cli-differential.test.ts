@@ -178,7 +178,7 @@ async function record(t: TestContext, program: string): Promise<Map<string, Norm
 }
 
 test('nrunc and runc answer the same commands alike', {
-  requires: ['root', 'runc'],
+  requires: ['root', 'runc', 'lane:host'],
   timeoutMs: 120_000,
 }, async t => {
   const theirs = await record(t, 'runc');
@@ -227,7 +227,7 @@ test('events --stats has the shape of runc', { requires: ['root', 'runc', 'cgrou
   assert.deepEqual(await shape(nruncPath), await shape('runc'));
 });
 
-test('spec writes the file that runc writes', { requires: ['root', 'runc'] }, async t => {
+test('spec writes the file that runc writes', { requires: ['root', 'runc', 'lane:host'] }, async t => {
   const text = async (program: string): Promise<string> => {
     const directory = makeDirectory(t);
     const nrunc = cli(t, { program });

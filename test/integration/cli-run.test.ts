@@ -92,7 +92,9 @@ test('run --preserve-fds and LISTEN_FDS hand descriptors over, and no other', {
   });
 });
 
-test('A start that fails says why, with code 1, and leaves nothing', { requires: ['root'] }, async t => {
+test('A start that fails says why, with code 1, and leaves nothing', {
+  requires: ['root', 'lane:host'],
+}, async t => {
   const rows: readonly (readonly [{ readonly [property: string]: unknown }, RegExp])[] = [
     [{ args: ['nosuch'] }, /: exec: "nosuch": executable file not found in \$PATH$/],
     [{ args: ['/nosuch'] }, /: exec: "\/nosuch": stat \/nosuch: no such file or directory$/],
@@ -111,7 +113,9 @@ test('A start that fails says why, with code 1, and leaves nothing', { requires:
   }
 });
 
-test('run refuses bad bundles, IDs and terminals in the words of runc', { requires: ['root'] }, async t => {
+test('run refuses bad bundles, IDs and terminals in the words of runc', {
+  requires: ['root', 'lane:host'],
+}, async t => {
   const nrunc = cli(t);
   const terminal = cli(t, { process: { terminal: true } });
   const empty = makeDirectory(t);
@@ -220,4 +224,27 @@ test('run --detach and start wait for READY=1 when there is a NOTIFY_SOCKET', {
   await say();
   assert.equal((await started.ended()).code, 0);
   assert.equal((await receiver.ended()).stdout, 'bound\nREADY=1\nREADY=1\n');
+});
+
+test('The status of run is that of the process, whatever becomes of the removal', {
+  requires: ['root'],
+}, async t => {
+  const nrunc = cli(t);
+  const running = nrunc.start(['run', '-b', nrunc.bundle, nrunc.id]);
+  await eventually('running', async () => /"running"/.test((await nrunc(['state', nrunc.id])).stdout));
+  assert.equal((await nrunc(['delete', '--force', nrunc.id])).code, 0);
+  assert.deepEqual(await running.ended(), { code: 137, signal: null, stdout: '', stderr: '' });
+
+  const hooks = { poststop: [{ path: '/bin/false' }] };
+  const hooked = cli(t, {
+    process: { args: ['/bin/sh', '-c', 'exit 6'] },
+    patch: spec => ({ ...spec, hooks }),
+  });
+  const result = await hooked(['run', '-b', hooked.bundle, hooked.id]);
+  assert.equal(result.code, 6);
+  assert.match(result.stderr, /^time="[^"]+" level=warning msg=".*poststop.*"\n$/);
+  assert.equal((await hooked(['run', '-d', '-b', hooked.bundle, hooked.id])).code, 0);
+  const deleted = await hooked(['delete', '-f', hooked.id]);
+  assert.equal(deleted.code, 0);
+  assert.match(deleted.stderr, /level=warning msg=".*poststop/);
 });

@@ -1,4 +1,7 @@
-/** The command line itself: logs, help, wrong use, version, what is refused, and what a quick command does not load. */
+/**
+ * The command line itself: logs, help, wrong use, version, what is refused, and what a quick command does not load. Nothing
+ * of it depends on the kernel: the VMs, where each start of Node takes seconds, leave it out.
+ */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,7 +10,7 @@ import { test } from '../harness/test.ts';
 import { cli, errorMessage, nruncPath, start } from './cli-fixture.ts';
 
 test('An error goes to stderr as text or JSON, and with --log to the file and, plain, to stderr', {
-  requires: ['root'],
+  requires: ['root', 'lane:host'],
 }, async t => {
   const nrunc = cli(t);
   const text = await nrunc(['state', 'none']);
@@ -40,7 +43,9 @@ test('An error goes to stderr as text or JSON, and with --log to the file and, p
   assert.equal(errorMessage(unwritable), 'open /nosuch/log: no such file or directory');
 });
 
-test('--debug tells what is done, with hints, and leaves stdout alone', { requires: ['root'] }, async t => {
+test('--debug tells what is done, with hints, and leaves stdout alone', {
+  requires: ['root', 'lane:host'],
+}, async t => {
   const nrunc = cli(t);
   const result = await nrunc(['--debug', 'state', 'none']);
   assert.equal(result.stdout, '');
@@ -50,7 +55,7 @@ test('--debug tells what is done, with hints, and leaves stdout alone', { requir
 });
 
 test('A wrong command line prints help on stdout, the reason on stderr, and exits with 1', {
-  requires: ['root'],
+  requires: ['root', 'lane:host'],
 }, async t => {
   const nrunc = cli(t);
   const rows: readonly (readonly [string[], string, string])[] = [
@@ -96,7 +101,7 @@ test('A wrong command line prints help on stdout, the reason on stderr, and exit
   }
 });
 
-test('Help and version need nothing, and exit with 0', { requires: ['root'] }, async t => {
+test('Help and version need nothing, and exit with 0', { requires: ['root', 'lane:host'] }, async t => {
   const nrunc = cli(t);
   for (const words of [[], ['-h'], ['--help'], ['help']]) {
     const { code, stdout, stderr } = await nrunc(words);
@@ -118,7 +123,7 @@ test('Help and version need nothing, and exit with 0', { requires: ['root'] }, a
 });
 
 test('checkpoint and restore are refused by name, with all their options', {
-  requires: ['root'],
+  requires: ['root', 'lane:host'],
 }, async t => {
   const nrunc = cli(t);
   for (const [command, ...options] of [
@@ -131,14 +136,16 @@ test('checkpoint and restore are refused by name, with all their options', {
   }
 });
 
-test('The state root must be ours, and "/" is none', { requires: ['root'] }, async () => {
+test('The state root must be ours, and "/" is none', { requires: ['root', 'lane:host'] }, async () => {
   const result = await start(nruncPath, ['--root', '/', 'list']).ended();
   assert.equal(result.code, 1);
   assert.match(errorMessage(result), /^state root is not usable/);
 });
 
 // They are what a container engine calls most; zod and protobufjs would double their time.
-test('state, kill, delete and list load neither zod nor protobufjs', { requires: ['root'] }, async t => {
+test('state, kill, delete and list load neither zod nor protobufjs', {
+  requires: ['root', 'lane:host'],
+}, async t => {
   const nrunc = cli(t);
   const { id, bundle } = nrunc;
   const directory = makeDirectory(t);

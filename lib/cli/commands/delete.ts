@@ -1,12 +1,13 @@
 /** `nrunc delete`: removes a stopped or created container, with --force any. */
 import { errorCode } from '../error-text.ts';
 import { containerIdOf, type Invocation, openFactory } from '../invocation.ts';
+import { warnOfPoststop } from '../removal.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const id = containerIdOf(invocation);
   const force = invocation.options.flag('force');
   try {
-    await openFactory(invocation).destroy(id, { force });
+    await warnOfPoststop(invocation.log, () => openFactory(invocation).destroy(id, { force }));
   } catch (error) {
     const code = errorCode(error);
     if (code === 'ERR_CONTAINER_RUNNING' || code === 'ERR_CONTAINER_PAUSED') {
