@@ -1,11 +1,11 @@
 /**
- * The executable, dist/nrunc.cjs: loads the library and the command line from V8's compiled form, which the build leaves
- * beside them. Compiling is most of what a command like `state` costs beside Node's own start. V8 refuses the form of
- * another version or other flags, and then compiles as ever.
+ * The executable, dist/nrunc.cjs: loads the command line and the library from V8's compiled form, which the build leaves
+ * beside them. Compiling is most of what a command costs beside Node's own start. V8 refuses the form of another version
+ * or other flags, and then compiles as ever.
  */
 import { readFileSync } from 'node:fs';
 import Module, { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Script } from 'node:vm';
 
 type Loaded = (
@@ -13,33 +13,23 @@ type Loaded = (
   require: NodeJS.Require,
   module: NodeJS.Module,
   filename: string,
-  dirname: string,
+  directory: string,
 ) => void;
 
-function compiledForm(path: string): Buffer | undefined {
+function compiledForm(path: string): { readonly cachedData: Buffer } | undefined {
   try {
-    return readFileSync(`${path}.cache`);
+    return { cachedData: readFileSync(`${path}.cache`) };
   } catch {
     return undefined;
   }
 }
 
-/** As require() does it; the module is in its cache, so that the other files get the same one. */
-function load(directory: string, name: string): void {
-  const path = join(directory, name);
-  const cachedData = compiledForm(path);
-  if (cachedData === undefined) {
-    require(path);
-    return;
-  }
-  const module = new Module(path);
-  module.filename = path;
-  require.cache[path] = module;
-  const script = new Script(Module.wrap(readFileSync(path, 'utf8')), { filename: path, cachedData });
+// All .cjs files of this process are ours; require() goes on as ever, with its cache and its errors.
+require.extensions['.cjs'] = (module: NodeJS.Module, path: string): void => {
+  const source = Module.wrap(readFileSync(path, 'utf8'));
+  const script = new Script(source, { filename: path, ...compiledForm(path) });
   const body = script.runInThisContext() as Loaded;
-  body.call(module.exports, module.exports, createRequire(path), module, path, directory);
-  module.loaded = true;
-}
+  body.call(module.exports, module.exports, createRequire(path), module, path, dirname(path));
+};
 
-load(__dirname, 'index.cjs');
-load(__dirname, 'cli.cjs');
+require(join(__dirname, 'cli.cjs'));
