@@ -205,6 +205,7 @@ export function resolveProcess(options: ProcessOptions, base: ProcessConfig | un
     rlimits: options.rlimits ?? base?.rlimits ?? [],
     noNewPrivileges: options.noNewPrivileges ?? base?.noNewPrivileges ?? false,
     ...optional('consoleSize'),
+    ...optional('plainNewlines'),
     ...optional('capabilities'),
     ...optional('oomScoreAdj'),
     ...optional('scheduler'),

@@ -9,6 +9,7 @@ import { namespaceFlags } from './numbers.ts';
 import {
   affinityStep,
   capabilityMasks,
+  consoleStep,
   execStep,
   lastPrivilegeSteps,
   personalitySteps,
@@ -56,15 +57,8 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
   // The container's own keyring, by its name.
   if (!config.noNewKeyring) steps.push({ kind: 'sessionKeyring', name: sessionKeyring(context.containerId) });
   if (process.terminal) {
-    steps.push({
-      kind: 'console',
-      rows: process.consoleSize?.height ?? 0,
-      columns: process.consoleSize?.width ?? 0,
-      uid: process.user.uid,
-      gid: process.user.gid,
-      // /dev/console is the terminal of the container's first process.
-      mount: false,
-    });
+    // /dev/console is the terminal of the container's first process.
+    steps.push(consoleStep(process, false));
   }
   if (process.noNewPrivileges) steps.push({ kind: 'noNewPrivileges' });
   steps.push(...schedulingSteps(process), ...personalitySteps(config), ...rlimitSteps(process), {
