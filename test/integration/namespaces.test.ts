@@ -55,9 +55,10 @@ test('without a mount namespace: chroot, no mount on the host', {
   requires: ['root'],
 }, async t => {
   const on = await fixture(t, {
+    // Nothing is mounted on its /dev: the nodes are made in the rootfs itself.
+    writable: true,
     patch: spec => {
       Object.assign(spec, { hostname: 'box', mounts: [] });
-      Object.assign(spec.root, { readonly: false });
       Object.assign(spec.linux, {
         namespaces: spec.linux.namespaces.filter(({ type }) => type !== 'mount'),
         maskedPaths: [],
