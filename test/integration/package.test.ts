@@ -1,7 +1,7 @@
 /** What a program that depends on the package gets: the same objects by import and by require, and types for both. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeDirectory } from '../harness/bundle.ts';
 import { projectRoot } from '../harness/requirements.ts';
@@ -16,6 +16,17 @@ function dependent(t: TestContext): string {
   writeFileSync(join(directory, 'package.json'), '{ "private": true }');
   return directory;
 }
+
+test('no built file knows where it was built', { requires: ['lane:host'] }, () => {
+  const built = join(projectRoot, 'dist');
+  const files = readdirSync(built, { recursive: true, withFileTypes: true }).filter(entry => entry.isFile());
+  assert.ok(files.some(({ name }) => name.endsWith('.cache')));
+  const paths = files.map(({ parentPath, name }) => join(parentPath, name));
+  assert.deepEqual(
+    paths.filter(path => readFileSync(path).includes(join(projectRoot, 'build'))),
+    [],
+  );
+});
 
 test('import and require give the same objects', { requires: ['lane:host'] }, t => {
   const directory = dependent(t);
