@@ -185,6 +185,10 @@ function checkOptions(options: ProcessOptions): void {
     if (value !== undefined && !(Number.isInteger(value) && value >= 0 && value < 2 ** 32 - 1))
       wrong(`process.user.${name}: ${value} is not a number from 0 to 4294967294`);
   }
+  // On the wire 2^32 would become group 0 (containerd's CVE-2024-40635 was such an overflow).
+  for (const value of options.user?.additionalGids ?? [])
+    if (!(Number.isInteger(value) && value >= 0 && value < 2 ** 32 - 1))
+      wrong(`process.user.additionalGids: ${value} is not a number from 0 to 4294967294`);
 }
 
 /** The process's own fields over those of the container's `config.process`. */
