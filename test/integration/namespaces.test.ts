@@ -60,7 +60,7 @@ test('without a mount namespace: chroot, no mount on the host', {
     patch: spec => {
       Object.assign(spec, { hostname: 'box', mounts: [] });
       Object.assign(spec.linux, {
-        namespaces: spec.linux.namespaces.filter(({ type }) => type !== 'mount'),
+        namespaces: spec.linux.namespaces.filter(({ type }) => type !== 'mount' && type !== 'network'),
         maskedPaths: [],
         readonlyPaths: [],
       });
@@ -78,6 +78,8 @@ test('without a mount namespace: chroot, no mount on the host', {
   await container.run(process);
   assert.equal(readlinkSync(`/proc/${process.pid}/root`), on.config.rootfs);
   assert.deepEqual(mounts(), before);
+  // The interfaces are the host's, and none of the container's.
+  assert.deepEqual((await container.stats()).interfaces, []);
   process.stdin?.end('\n');
   assert.equal(await text(process.stdout ?? assert.fail()), 'box\n/\n');
   await process.wait();
@@ -109,3 +111,26 @@ for (const noPivotRoot of [false, true])
       await container.destroy({ force: true });
     }
   });
+
+test('stats() counts the interfaces of the network namespace', { requires: ['root'] }, async t => {
+  const on = await fixture(t);
+  const container = await on.create();
+  // Nobody listens there: a packet each way.
+  const process = on.sh('nc 127.0.0.1 9 2>/dev/null; echo; read line', { stdin: 'pipe', stdout: 'pipe' });
+  await container.run(process);
+  await waitFor(process.stdout ?? assert.fail(), 'data');
+  const { interfaces } = await container.stats();
+  const lo = interfaces.find(({ name }) => name === 'lo') ?? assert.fail();
+  assert.ok(
+    lo.rxPackets >= 2n && lo.rxBytes > 0n && lo.txBytes === lo.rxBytes,
+    JSON.stringify(Number(lo.rxPackets)),
+  );
+  for await (const stats of container.stats({ intervalMs: 10 })) {
+    assert.ok(stats.interfaces.some(({ name }) => name === 'lo'));
+    break;
+  }
+  process.stdin?.end('\n');
+  process.stdout?.destroy();
+  await process.wait();
+  await container.destroy();
+});
