@@ -4,6 +4,7 @@
  */
 import type { Duplex, Readable, Writable } from 'node:stream';
 import type { ProcessConfig, User } from './config/config.ts';
+import { refuseUnsupportedProcess } from './config/unsupported.ts';
 import { LibcontainerError } from './errors.ts';
 import { type SignalName, signalNumber } from './signals.ts';
 
@@ -68,9 +69,10 @@ export class Process {
   #started: StartedProcess | undefined;
   #claimed = false;
 
-  /** @throws {LibcontainerError} `ERR_ARGUMENT` for options that contradict each other. */
+  /** @throws {LibcontainerError} `ERR_ARGUMENT` for options that contradict each other, `ERR_UNSUPPORTED`. */
   constructor(options: ProcessOptions) {
     checkOptions(options);
+    refuseUnsupportedProcess(options);
     this.options = options;
   }
 
