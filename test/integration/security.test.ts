@@ -170,6 +170,12 @@ test('row 21: CVE-2024-21626: a working directory or program by way of /proc/sel
       }
     }
   }
+  // One that the program is meant to keep: nobody stands in it from the start.
+  const kept = openSync(canary.path, 'r');
+  t.after(() => closeSync(kept));
+  link(join(rootfs, 'work'), '/proc/self/fd/3');
+  const there = on.process({ cwd: '/work', preservedFds: [kept] });
+  await assert.rejects(container.start(there), { code: 'ERR_CWD' });
   await container.destroy({ force: true });
   for (const cwd of ['/proc/self/fd/3', '/proc/self/fd/4', '/proc/1/cwd', '/work']) {
     const first = await on.create();
