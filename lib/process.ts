@@ -94,7 +94,10 @@ export class Process {
   get terminal(): Duplex | undefined {
     return this.#started?.terminal;
   }
-  /** Nanoseconds that each step of the start plan took, in the order of `container.plan().steps`; empty before the start. */
+  /**
+   * Nanoseconds that each step of the start plan took, in the order of `container.plan().steps`; empty before the start.
+   * Steps behind a seccomp filter count as 0: the filter need not let init read the clock.
+   */
   get durationsNs(): readonly number[] {
     return this.#started?.durationsNs ?? [];
   }
