@@ -8,8 +8,6 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
-  readdirSync,
-  readFileSync,
   rmdirSync,
   rmSync,
   writeFileSync,
@@ -19,6 +17,7 @@ import { setTimeout as after } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { defaultSpecText, LinuxFactory } from '../dist/index.mjs';
+import { hierarchies, list, read, settled, total } from './kill-storm-host.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -35,27 +34,7 @@ const workspace = mkdtempSync(`/run/libcontainer-storm/${prefix}`);
 const root = join(workspace, 'root');
 const journalPath = join(workspace, 'journal');
 const longestMs = 150;
-const settleMs = 5000;
 
-const read = path => {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
-};
-const list = path => {
-  try {
-    return readdirSync(path);
-  } catch {
-    return [];
-  }
-};
-const hierarchies = readFileSync('/proc/self/mountinfo', 'utf8')
-  .split('\n')
-  .filter(line => / - cgroup2? /.test(line) && line.split(' ')[4].startsWith('/sys/fs/cgroup'))
-  .map(line => line.split(' ')[4])
-  .filter(point => existsSync(`${point}/cgroup.procs`));
 const daemonGroups = hierarchies.map(point => join(point, `${prefix}daemon`));
 
 function makeBundles() {
@@ -72,48 +51,8 @@ function makeBundles() {
   });
 }
 
-/** Processes of the storm: pid → the names of its cgroups that are ours. Daemons that live are not among them. */
-function processes(daemons) {
-  const rows = new Map();
-  for (const pid of list('/proc')) {
-    if (!/^\d+$/.test(pid) || daemons.has(Number(pid))) continue;
-    const names = [...read(`/proc/${pid}/cgroup`).matchAll(/:\/(storm-\d+-\w+)/g)].map(match => match[1]);
-    const ours = new Set(names.filter(name => name.startsWith(prefix)));
-    // A zombie whose parent was the daemon is the host's init's to reap, in its own time.
-    const orphan = /^\d+ \(.*\) Z 1 /s.test(read(`/proc/${pid}/stat`));
-    if (ours.size > 0 && !orphan) rows.set(pid, ours);
-  }
-  return rows;
-}
-
-/** Everything that is there and should not be, as kind → list. `known`: id → status of the containers that are recorded. */
-function leaks(known, daemons) {
-  const found = { cgroup: [], mount: [], process: [], directory: [], file: [] };
-  for (const point of hierarchies)
-    for (const name of list(point))
-      if (name.startsWith(prefix) && name !== `${prefix}daemon` && !known.has(name))
-        found.cgroup.push(`${point}/${name}`);
-  found.mount = read('/proc/self/mountinfo')
-    .split('\n')
-    .filter(line => line.includes(prefix));
-  for (const [pid, names] of processes(daemons)) {
-    const owner = [...names].find(name => known.has(name));
-    if (owner !== undefined && known.get(owner) !== 'stopped') continue;
-    const command = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ');
-    found.process.push(`${pid} ${command} (${[...names]}) ${read(`/proc/${pid}/wchan`)}`);
-  }
-  for (const id of list(root)) {
-    if (!known.has(id)) found.directory.push(id);
-    const right = new Set(['state.json', ...(known.get(id) === 'created' ? ['exec.fifo'] : [])]);
-    // Of a container that was never released, and paused or killed since.
-    if (['paused', 'stopped'].includes(known.get(id))) right.add('exec.fifo');
-    for (const file of list(join(root, id))) if (!right.has(file)) found.file.push(`${id}/${file}`);
-  }
-  return found;
-}
-
-const total = found => Object.values(found).reduce((sum, list) => sum + list.length, 0);
 const daemons = new Set();
+const looked = { prefix, root, daemons };
 const problems = [];
 let round = 0;
 let stopped = false;
@@ -228,17 +167,6 @@ async function use(factory, known) {
   }
 }
 
-/** Dying processes need a moment: what is still there after `settleMs` is a leak. */
-async function settled(known) {
-  const end = Date.now() + settleMs;
-  let found = leaks(known, daemons);
-  while (total(found) > 0 && Date.now() < end) {
-    await after(5);
-    found = leaks(known, daemons);
-  }
-  return found;
-}
-
 const percentile = (values, share) =>
   values.sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * share))];
 
@@ -275,7 +203,7 @@ async function storm() {
     figures.reconciled += removed.length;
     const known = await inspect(factory, before, journal);
     figures.loaded += known.size;
-    const found = await settled(known);
+    const found = await settled(looked, known);
     for (const [kind, names] of Object.entries(found)) {
       figures.leaks[kind] = (figures.leaks[kind] ?? 0) + names.length;
       for (const name of names)
@@ -295,7 +223,7 @@ async function storm() {
   round = Math.min(round, wanted);
   await daemon.kill();
   for (const { id } of await factory.list()) await factory.destroy(id, { force: true });
-  const rest = await settled(new Map());
+  const rest = await settled(looked, new Map());
   if (total(rest) > 0) problem(`left at the end: ${JSON.stringify(rest)}`);
   return figures;
 }

@@ -1,0 +1,78 @@
+// What the host knows about the containers of one state root whose names begin with `prefix`: for scripts/kill-storm.mjs.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as after } from 'node:timers/promises';
+
+const settleMs = 5000;
+
+export const read = path => {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+};
+export const list = path => {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+};
+export const hierarchies = readFileSync('/proc/self/mountinfo', 'utf8')
+  .split('\n')
+  .filter(line => / - cgroup2? /.test(line) && line.split(' ')[4].startsWith('/sys/fs/cgroup'))
+  .map(line => line.split(' ')[4])
+  .filter(point => existsSync(`${point}/cgroup.procs`));
+
+/** Processes of the storm: pid → the names of its cgroups that are ours. Daemons that live are not among them. */
+function processes(prefix, daemons) {
+  const rows = new Map();
+  for (const pid of list('/proc')) {
+    if (!/^\d+$/.test(pid) || daemons.has(Number(pid))) continue;
+    const names = [...read(`/proc/${pid}/cgroup`).matchAll(/:\/(storm-\d+-\w+)/g)].map(match => match[1]);
+    const ours = new Set(names.filter(name => name.startsWith(prefix)));
+    // A zombie whose parent was the daemon is the host's init's to reap, in its own time.
+    const orphan = /^\d+ \(.*\) Z 1 /s.test(read(`/proc/${pid}/stat`));
+    if (ours.size > 0 && !orphan) rows.set(pid, ours);
+  }
+  return rows;
+}
+
+/** Everything that is there and should not be, as kind → list. `known`: id → status of the containers that are recorded. */
+function leaks({ prefix, root, daemons }, known) {
+  const found = { cgroup: [], mount: [], process: [], directory: [], file: [] };
+  for (const point of hierarchies)
+    for (const name of list(point))
+      if (name.startsWith(prefix) && name !== `${prefix}daemon` && !known.has(name))
+        found.cgroup.push(`${point}/${name}`);
+  found.mount = read('/proc/self/mountinfo')
+    .split('\n')
+    .filter(line => line.includes(prefix));
+  for (const [pid, names] of processes(prefix, daemons)) {
+    const owner = [...names].find(name => known.has(name));
+    if (owner !== undefined && known.get(owner) !== 'stopped') continue;
+    const command = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ');
+    found.process.push(`${pid} ${command} (${[...names]}) ${read(`/proc/${pid}/wchan`)}`);
+  }
+  for (const id of list(root)) {
+    if (!known.has(id)) found.directory.push(id);
+    const right = new Set(['state.json', ...(known.get(id) === 'created' ? ['exec.fifo'] : [])]);
+    // Of a container that was never released, and paused or killed since.
+    if (['paused', 'stopped'].includes(known.get(id))) right.add('exec.fifo');
+    for (const file of list(join(root, id))) if (!right.has(file)) found.file.push(`${id}/${file}`);
+  }
+  return found;
+}
+
+export const total = found => Object.values(found).reduce((sum, list) => sum + list.length, 0);
+/** Dying processes need a moment: what is still there after `settleMs` is a leak. */
+export async function settled(storm, known) {
+  const end = Date.now() + settleMs;
+  let found = leaks(storm, known);
+  while (total(found) > 0 && Date.now() < end) {
+    await after(5);
+    found = leaks(storm, known);
+  }
+  return found;
+}
