@@ -107,6 +107,52 @@ export async function memory(library, ours, count) {
   };
 }
 
+const ms = since => Number(process.hrtime.bigint() - since) / 1e6;
+
+/** A daemon with many idle containers: what each of them costs, how soon their end is told, what their counters cost. */
+export async function idle(library, ours, count) {
+  const before = rss();
+  const rows = [];
+  for (let at = 0; at < count; at++) {
+    const container = await ours.factory.create(`bench-idle-${process.pid}-${at}`, ours.idle);
+    const init = new library.Process({ ...ours.idle.process });
+    await container.run(init);
+    const row = { container, init, ended: undefined };
+    container.on('exit', () => row.ended?.());
+    rows.push(row);
+  }
+  const rssPerContainerKiB = (rss() - before) / 1024 / count;
+  const statsMs = [];
+  for (const { container } of rows) {
+    const start = process.hrtime.bigint();
+    await container.stats();
+    statsMs.push(ms(start));
+  }
+  const start = process.hrtime.bigint();
+  await Promise.all(rows.map(({ container }) => container.stats()));
+  const allStatsMs = ms(start);
+  // From the SIGKILL: the kernel's work to end a process and its namespaces is in it.
+  const exitEventMs = [];
+  for (const row of rows.slice(0, 50)) {
+    const told = new Promise(resolve => {
+      row.ended = resolve;
+    });
+    const killed = process.hrtime.bigint();
+    process.kill(row.init.pid, 'SIGKILL');
+    await told;
+    exitEventMs.push(ms(killed));
+  }
+  await Promise.all(rows.map(({ container }) => container.destroy({ force: true })));
+  const both = values => ({ p50: percentile(values, 0.5), p99: percentile(values, 0.99) });
+  return {
+    containers: count,
+    rssPerContainerKiB,
+    stats: both(statsMs),
+    allStatsMs,
+    exitEvent: both(exitEventMs),
+  };
+}
+
 /** Our run cycle against the floor's, before and after this process holds 500 MB of live JavaScript heap. */
 export async function bigHeap(ours, floor, rounds) {
   const compare = async () => {

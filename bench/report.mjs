@@ -85,6 +85,14 @@ export function text(result) {
       `Per running container (of ${containers}) this process holds ${rssPerContainerKiB.toFixed(1)} KiB and ${descriptorsPerContainer.toFixed(1)} descriptors.`,
     );
   }
+  if (result.idle) {
+    const { containers, rssPerContainerKiB, stats, allStatsMs, exitEvent } = result.idle;
+    const pair = ({ p50, p99 }) => `${p50.toFixed(2)} ms (p99 ${p99.toFixed(2)} ms)`;
+    lines.push(
+      `With ${containers} idle containers, each with a listener: ${rssPerContainerKiB.toFixed(1)} KiB each; \`stats()\` ${pair(stats)}, ` +
+        `of all at once ${allStatsMs.toFixed(0)} ms; the exit event ${pair(exitEvent)} after the SIGKILL.`,
+    );
+  }
   if (result.heap)
     lines.push(
       `With ${result.heap.heapMegabytes.toFixed(0)} MB of live heap the run cycle takes ${short(result.heap.ratioOfCycle)} of its time without.`,

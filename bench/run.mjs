@@ -1,6 +1,6 @@
 // npm run bench [-- --quick] [--write] [--profile] [--filter WORD]
 // --quick: under a minute. --write: docs/performance.md. --profile: where the time of one of our cycles goes.
-// --filter: only measurements whose name holds WORD: run steps exec throughput memory heap.
+// --filter: only measurements whose name holds WORD: run steps exec throughput memory heap idle.
 // --cycles N: only N of our own run cycles (with --filter exec: of exec), for perf and strace.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, statfsSync, writeFileSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { floor, library, makeBundles, peers } from './candidates.mjs';
-import { bigHeap, interleave, memory, summary, throughput } from './measure.mjs';
+import { bigHeap, idle, interleave, memory, summary, throughput } from './measure.mjs';
 import { profile } from './profile.mjs';
 import { document, text } from './report.mjs';
 import { compileFloor, loadLibrary, makeWorkspace, root } from './workspace.mjs';
@@ -100,6 +100,7 @@ async function measure(context) {
     operations: summary(figures),
     ...(wants('throughput') ? { throughput: await throughput(all, [1, 4, 16], seconds, slices) } : {}),
     ...(wants('memory') ? { memory: await memory(context.library, ours, options.quick ? 30 : 200) } : {}),
+    ...(wants('idle') ? { idle: await idle(context.library, ours, options.quick ? 30 : 200) } : {}),
     ...(wants('heap') ? { heap: await bigHeap(ours, bottom, Math.max(30, rounds)) } : {}),
     figures,
   };

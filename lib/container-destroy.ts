@@ -1,12 +1,14 @@
 /** destroy(): removes all traces of a container, in the order that lets a second try finish what a first one left. */
 import type { DestroyOptions } from './container.ts';
 import { endInit } from './container-exec.ts';
-import type { Handle } from './container-handle.ts';
+import type { Handle, LiveState } from './container-handle.ts';
+import { signalEveryone } from './container-recover.ts';
 import { ContainerError } from './errors.ts';
 import { assertAllowed } from './lifecycle.ts';
 import { runHooks } from './parent/hooks.ts';
 import { stateRemoval } from './parent/init-process.ts';
 import { ociState, recordStart } from './state.ts';
+import { removeIntent, writeIntent } from './state-intent.ts';
 
 /**
  * runc's rules: a stopped container is removed, a created one is killed first, any other only with `force`.
@@ -61,11 +63,22 @@ async function removeQuickly(handle: Handle): Promise<boolean> {
 async function remove(handle: Handle, force: boolean): Promise<void> {
   const live = await handle.live();
   if (!force) assertAllowed('destroy', handle.id, live.status);
+  // Removed with the state directory: afterwards the ID may be another container's.
+  const mine = writeIntent(handle.directory, { operation: 'destroy' }, handle.self);
+  try {
+    await removeAll(handle, live);
+  } catch (error) {
+    if (mine) removeIntent(handle.directory);
+    throw error;
+  }
+}
+
+async function removeAll(handle: Handle, live: LiveState): Promise<void> {
   if (live.status === 'stopped') {
     // Without a pid namespace of its own, processes of the container outlive init. After a crash of who created it,
     // a half-made init may be in the cgroups.
-    if (!handle.hasPrivatePids || handle.record?.init_process_pid === 0) await handle.manager.killAll(9);
-  } else if (live.pid === 0) await handle.manager.killAll(9);
+    if (!handle.hasPrivatePids || handle.record?.init_process_pid === 0) await signalEveryone(handle, 9);
+  } else if (live.pid === 0) await signalEveryone(handle, 9);
   else await endInit(handle);
   await handle.reporting;
   await handle.manager.destroy();

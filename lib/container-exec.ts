@@ -2,7 +2,8 @@
 import { closeSync, constants, openSync, readSync, unlinkSync } from 'node:fs';
 import type { ExecutionOptions, PreparedProcess } from './container.ts';
 import type { Handle } from './container-handle.ts';
-import { ContainerError } from './errors.ts';
+import { signalEveryone } from './container-recover.ts';
+import { ContainerError, LibcontainerError, SyscallError } from './errors.ts';
 import { assertAllowed } from './lifecycle.ts';
 import { runHooks } from './parent/hooks.ts';
 import { startInit, takeBack } from './parent/init-process.ts';
@@ -115,7 +116,7 @@ export async function endInit(handle: Handle): Promise<void> {
   const pidfd = handle.pidfd(live);
   if (pidfd >= 0) handle.binding.pidfdSendSignal(pidfd, 9);
   // Also thaws: on cgroup v1 a frozen process does not die.
-  if (!handle.hasPrivatePids || live.status === 'paused') await handle.manager.killAll(9);
+  if (!handle.hasPrivatePids || live.status === 'paused') await signalEveryone(handle, 9);
   if (handle.init === undefined) await handle.gone(pidfd);
   else {
     if (pidfd >= 0) closeSync(pidfd);
@@ -255,9 +256,16 @@ export async function startFurther(
     return parent;
   } catch (error) {
     process.unclaim();
+    // The container ended meanwhile: its pid namespace cannot be entered, or takes no new process (pid_namespaces(7)).
+    const errno =
+      error instanceof LibcontainerError && error.code === 'ERR_SPAWN' ? errnoOf(error.cause) : '';
+    if (errno === 'ESRCH' || (errno === 'ENOMEM' && (await handle.live()).status === 'stopped'))
+      throw new ContainerError('ERR_CONTAINER_NOT_RUNNING', handle.id, { status: 'stopped', cause: error });
     throw error;
   }
 }
+
+const errnoOf = (cause: unknown): string => (cause instanceof SyscallError ? cause.errnoName : '');
 
 export async function prepareFurther(
   handle: Handle,

@@ -7,6 +7,7 @@ import { EventEmitter } from 'eventemitter3';
 import type { CgroupManager } from './cgroups/manager.ts';
 import type { Config } from './config/config.ts';
 import type { ContainerEvents } from './container.ts';
+import { executesProgram, needsRecovery, recover } from './container-recover.ts';
 import { ContainerError } from './errors.ts';
 import { assertAllowed, type Operation, type Status } from './lifecycle.ts';
 import type { Binding } from './native/binding.ts';
@@ -99,7 +100,8 @@ export class Handle {
         ? this.binding.startTime(pid) !== startTime
         : this.init.exitStatus !== undefined || this.binding.startTime(pid) !== startTime;
     if (ended) return none;
-    return { status: existsSync(fifoPath(this.directory)) ? 'created' : 'running', pid, startTime };
+    const created = existsSync(fifoPath(this.directory)) && !executesProgram(pid);
+    return { status: created ? 'created' : 'running', pid, startTime };
   }
 
   #process(): { readonly pid: number; readonly startTime: bigint; readonly creating: boolean } | undefined {
@@ -136,12 +138,17 @@ export class Handle {
    * lock: the container may have been destroyed, and its ID given to another one, since this object was made.
    * @throws {ContainerError} ERR_CONTAINER_BUSY, ERR_CONTAINER_NOT_EXIST
    */
-  async locked<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  async locked<T>(
+    work: () => Promise<T>,
+    signal?: AbortSignal,
+    timeoutMs = this.root.lockTimeoutMs,
+  ): Promise<T> {
     signal?.throwIfAborted();
-    const fd = await this.#lock();
+    const fd = await this.#lock(timeoutMs);
     try {
       signal?.throwIfAborted();
       this.#verify();
+      if (needsRecovery(this)) await recover(this);
       return await work();
     } finally {
       closeSync(fd);
@@ -161,9 +168,9 @@ export class Handle {
       throw new ContainerError('ERR_CONTAINER_NOT_EXIST', this.id);
   }
 
-  async #lock(): Promise<number> {
+  async #lock(timeoutMs: number): Promise<number> {
     try {
-      return await this.binding.lock(lockPath(this.directory), this.root.lockTimeoutMs);
+      return await this.binding.lock(lockPath(this.directory), timeoutMs);
     } catch (cause) {
       const code = codeOf(cause);
       if (code === 'ENOENT' || code === 'ENOTDIR')
@@ -173,9 +180,14 @@ export class Handle {
     }
   }
 
+  /** This process, named by pid and start time. */
+  get self(): { readonly pid: number; readonly start: number } {
+    return creator(this.binding);
+  }
+
   /** A record for a start that is about to begin. */
   newRecord(): Omit<StateRecord, 'init_process_pid' | 'init_process_start'> {
-    const by = creator(this.binding);
+    const by = this.self;
     count += 1;
     return {
       id: this.id,
@@ -241,7 +253,6 @@ export class Handle {
 
 let count = 0;
 let self: { readonly pid: number; readonly start: number } | undefined;
-/** This process, named by pid and start time. */
 function creator(binding: Binding): { readonly pid: number; readonly start: number } {
   self ??= { pid: process.pid, start: Number(binding.startTime(process.pid) ?? 0n) };
   return self;

@@ -4,6 +4,7 @@ import type { Stats } from './cgroups/stats.ts';
 import type { Config, Resources } from './config/config.ts';
 import type { ExecutionOptions } from './container.ts';
 import type { Handle } from './container-handle.ts';
+import { intending, signalEveryone } from './container-recover.ts';
 import { ContainerError, LibcontainerError } from './errors.ts';
 import { signalNumber } from './signals.ts';
 import { recordText, type StateRecord, statePath } from './state.ts';
@@ -24,7 +25,7 @@ export async function signalContainer(
   const everyone = all || (number === sigkill && !handle.hasPrivatePids);
   if (everyone && live.status !== 'creating') {
     if (live.status === 'stopped' && !all && (await handle.manager.pids()).length === 0) refuse(handle);
-    await handle.manager.killAll(number);
+    await signalEveryone(handle, number);
     return;
   }
   if (live.pid === 0) refuse(handle);
@@ -46,13 +47,15 @@ function refuse(handle: Handle): never {
 export async function pauseContainer(handle: Handle, { signal }: ExecutionOptions): Promise<void> {
   await handle.locked(async () => {
     await handle.require('pause');
-    try {
-      await handle.manager.freeze();
-    } catch (error) {
-      // Half frozen is worse than either.
-      await handle.manager.thaw();
-      throw error;
-    }
+    await intending(handle, { operation: 'pause' }, async () => {
+      try {
+        await handle.manager.freeze();
+      } catch (error) {
+        // Half frozen is worse than either.
+        await handle.manager.thaw();
+        throw error;
+      }
+    });
   }, signal);
 }
 
@@ -79,20 +82,22 @@ export async function setResources(
       options.skipDevices === true && former.devices !== undefined
         ? { ...resources, devices: former.devices }
         : resources;
-    await handle.manager.set(wanted, former, skip);
     const changed: Config = { ...config, resources: wanted };
-    try {
-      await saveRecord(handle, { ...record, config: changed });
-    } catch (error) {
-      await handle.manager.set(former, wanted, skip);
-      throw error;
-    }
-    handle.config = changed;
+    const skipDevices = options.skipDevices === true;
+    await intending(handle, { operation: 'set', resources: wanted, skipDevices }, async () => {
+      await handle.manager.set(wanted, former, skip);
+      try {
+        await saveRecord(handle, { ...record, config: changed });
+      } catch (error) {
+        await handle.manager.set(former, wanted, skip);
+        throw error;
+      }
+    });
   }, options.signal);
 }
 
 /** Replaces state.json, under the lock. */
-async function saveRecord(handle: Handle, record: StateRecord): Promise<void> {
+export async function saveRecord(handle: Handle, record: StateRecord): Promise<void> {
   const { init_process_pid: pid, init_process_start: start, ...rest } = record;
   const { parts } = recordText(rest);
   const data = `${parts[0]}${pid}${parts[1]}${start}${parts[2]}`;
@@ -101,6 +106,7 @@ async function saveRecord(handle: Handle, record: StateRecord): Promise<void> {
     false,
   );
   handle.record = record;
+  handle.config = record.config;
 }
 
 export async function containerStats(handle: Handle): Promise<Stats> {

@@ -1,5 +1,4 @@
 /** Container: one method per operation of libcontainer. The work is in container-*.ts and parent/. */
-import type { Stats } from './cgroups/stats.ts';
 import type { Config, Resources } from './config/config.ts';
 import { destroyContainer } from './container-destroy.ts';
 import {
@@ -22,14 +21,13 @@ import {
 import type { Handle } from './container-handle.ts';
 import {
   containerPids,
-  containerStats,
   pauseContainer,
   resumeContainer,
   setResources,
   signalContainer,
-  statsEvery,
 } from './container-live.ts';
 import { planOf } from './container-plan.ts';
+import { type ContainerStats, containerStats, statsEvery } from './container-stats.ts';
 import { ContainerError } from './errors.ts';
 import type {
   CgroupEvent,
@@ -241,13 +239,16 @@ export class Container {
     await setResources(this.#handle, resources, options);
   }
 
-  /** Counters of the container's cgroups; with `intervalMs` again and again, until the container stops. */
-  stats(): Promise<Stats>;
-  stats(options: { readonly intervalMs: number; readonly signal?: AbortSignal }): AsyncIterable<Stats>;
+  /** Counters of the container's cgroups and network interfaces; with `intervalMs` again and again, until the container stops. */
+  stats(): Promise<ContainerStats>;
+  stats(options: {
+    readonly intervalMs: number;
+    readonly signal?: AbortSignal;
+  }): AsyncIterable<ContainerStats>;
   stats(options?: {
     readonly intervalMs: number;
     readonly signal?: AbortSignal;
-  }): Promise<Stats> | AsyncIterable<Stats> {
+  }): Promise<ContainerStats> | AsyncIterable<ContainerStats> {
     return options === undefined ? containerStats(this.#handle) : statsEvery(this.#handle, options);
   }
 

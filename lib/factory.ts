@@ -1,14 +1,17 @@
 /** LinuxFactory: makes, finds and lists the containers of one state root. */
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { loadCgroups, newCgroups } from './cgroups/open.ts';
 import type { Config } from './config/config.ts';
 import { Container, type DestroyOptions } from './container.ts';
 import { Handle, type Root } from './container-handle.ts';
+import { isHalfDestroyed, needsRecovery } from './container-recover.ts';
 import { ContainerError, LibcontainerError } from './errors.ts';
 import type { Status } from './lifecycle.ts';
 import { binding } from './native/binding.ts';
-import { readRecord } from './state.ts';
+import { leftoverRemoval } from './parent/init-process.ts';
+import { readRecord, statePath } from './state.ts';
 
 export interface FactoryOptions {
   /** State root. Default `/run/libcontainer`. Made on the first start, mode 0711. */
@@ -133,13 +136,29 @@ export class LinuxFactory {
 
   /**
    * Removes what starts have left whose process was killed meanwhile: half-made containers with their cgroups and
-   * processes. Containers that were made are not touched. `create` and `destroy` do it for their own ID.
+   * processes. A destroy that was begun is finished. In other containers that were made it finishes or takes back what was interrupted: limits, pausing, a signal.
+   * `create` and `destroy` do it for their own ID.
    * @returns the IDs that were removed
    */
   async reconcile(): Promise<string[]> {
     const removed: string[] = [];
-    for (const id of this.#ids()) if (await this.#removeHalfMade(id)) removed.push(id);
+    for (const id of this.#ids()) {
+      if (await this.#removeHalfMade(id)) removed.push(id);
+      else await this.#recover(id);
+    }
     return removed;
+  }
+
+  /** Finishes or takes back an operation on a container that was made. */
+  async #recover(id: string): Promise<void> {
+    try {
+      const handle = this.#handle(id);
+      // The lock does it. One that is held says that its holder lives.
+      if (needsRecovery(handle)) await handle.locked(async () => undefined, undefined, 0);
+    } catch (error) {
+      const expected = ['ERR_CONTAINER_NOT_EXIST', 'ERR_CONTAINER_BUSY', 'ERR_STATE_CORRUPT'];
+      if (!(error instanceof ContainerError && expected.includes(error.code))) throw error;
+    }
   }
 
   async #removeHalfMade(id: string): Promise<boolean> {
@@ -148,13 +167,35 @@ export class LinuxFactory {
       handle = this.#handle(id);
     } catch (error) {
       if (error instanceof ContainerError && error.code === 'ERR_CONTAINER_NOT_EXIST')
-        return removeAbandoned(join(this.root, id));
+        return this.#removeAbandoned(id);
       // Corrupt: only who asks for force may decide that.
       return false;
     }
-    if (handle.record?.init_process_pid !== 0 || (await handle.live()).status !== 'stopped') return false;
+    const isHalfMade = handle.record?.init_process_pid === 0 && (await handle.live()).status === 'stopped';
+    if (!isHalfMade && !isHalfDestroyed(handle)) return false;
     await new Container(handle).destroy({ force: true });
     return true;
+  }
+
+  /**
+   * A directory without a record. If its start lives after all and is only slow, it finds no directory for its record and
+   * fails before it has made anything else; one whose record has come meanwhile is not empty, and stays.
+   */
+  async #removeAbandoned(id: string): Promise<boolean> {
+    const directory = join(this.root, id);
+    for (;;) {
+      const stat = lstatSync(directory, { throwIfNoEntry: false });
+      if (stat?.isDirectory() !== true || existsSync(statePath(directory))) return false;
+      const leftMs = stat.ctimeMs + abandonedAfterMs - Date.now();
+      if (leftMs <= 0) break;
+      await delay(Math.min(leftMs, abandonedAfterMs));
+    }
+    try {
+      await this.#root.binding.files(leftoverRemoval(directory), false);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** All containers of the root, by ID. A broken entry is a row of its own; it never hides the others. */
@@ -201,14 +242,7 @@ export class LinuxFactory {
 }
 
 /** Between its mkdir and its first record a start takes microseconds; a crash there, or late in a destroy, leaves this. */
-const abandonedAfterMs = 60_000;
-
-function removeAbandoned(directory: string): boolean {
-  const stat = lstatSync(directory, { throwIfNoEntry: false });
-  if (stat?.isDirectory() !== true || Date.now() - stat.ctimeMs < abandonedAfterMs) return false;
-  rmSync(directory, { recursive: true, force: true });
-  return true;
-}
+const abandonedAfterMs = 300;
 
 function makeRoot(path: string, lockTimeoutMs: number): Root {
   let checked = false;

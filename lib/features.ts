@@ -43,6 +43,18 @@ const withoutNotify = (names: readonly string[]): string[] =>
     .filter(name => name !== 'SCMP_ACT_NOTIFY' && name !== 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV')
     .sort();
 
+/** libseccomp may be too old for an architecture, and mixes no byte orders. */
+function compiles(architecture: string): boolean {
+  try {
+    binding().seccompCompile(
+      JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', architectures: [architecture] }),
+    );
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * The features of this version on this machine's architecture; `linux.seccomp` is what its libseccomp compiles.
  * @throws {LibcontainerError} `ERR_PLATFORM`, `ERR_ADDON`
@@ -61,7 +73,7 @@ export function features(): Features {
         enabled: true,
         actions: withoutNotify(seccompActions),
         operators: [...seccompOperators].sort(),
-        archs: [...seccompArchitectures].sort(),
+        archs: seccompArchitectures.filter(compiles).sort(),
         knownFlags: [...seccompFlags].sort(),
         supportedFlags: withoutNotify(seccompFlags),
       },

@@ -17,6 +17,7 @@ export {
   type PreparedProcess,
 } from './container.ts';
 export type { EventOptions } from './container-events.ts';
+export type { ContainerStats, InterfaceStats } from './container-stats.ts';
 export {
   CgroupError,
   ConfigError,

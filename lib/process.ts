@@ -4,6 +4,7 @@
  */
 import type { Duplex, Readable, Writable } from 'node:stream';
 import type { ProcessConfig, User } from './config/config.ts';
+import { refuseUnsupportedProcess } from './config/unsupported.ts';
 import { LibcontainerError } from './errors.ts';
 import { type SignalName, signalNumber } from './signals.ts';
 
@@ -68,9 +69,10 @@ export class Process {
   #started: StartedProcess | undefined;
   #claimed = false;
 
-  /** @throws {LibcontainerError} `ERR_ARGUMENT` for options that contradict each other. */
+  /** @throws {LibcontainerError} `ERR_ARGUMENT` for options that contradict each other, `ERR_UNSUPPORTED`. */
   constructor(options: ProcessOptions) {
     checkOptions(options);
+    refuseUnsupportedProcess(options);
     this.options = options;
   }
 
@@ -92,7 +94,10 @@ export class Process {
   get terminal(): Duplex | undefined {
     return this.#started?.terminal;
   }
-  /** Nanoseconds that each step of the start plan took, in the order of `container.plan().steps`; empty before the start. */
+  /**
+   * Nanoseconds that each step of the start plan took, in the order of `container.plan().steps`; empty before the start.
+   * Steps behind a seccomp filter count as 0: the filter need not let init read the clock.
+   */
   get durationsNs(): readonly number[] {
     return this.#started?.durationsNs ?? [];
   }
@@ -185,6 +190,10 @@ function checkOptions(options: ProcessOptions): void {
     if (value !== undefined && !(Number.isInteger(value) && value >= 0 && value < 2 ** 32 - 1))
       wrong(`process.user.${name}: ${value} is not a number from 0 to 4294967294`);
   }
+  // On the wire 2^32 would become group 0 (containerd's CVE-2024-40635 was such an overflow).
+  for (const value of options.user?.additionalGids ?? [])
+    if (!(Number.isInteger(value) && value >= 0 && value < 2 ** 32 - 1))
+      wrong(`process.user.additionalGids: ${value} is not a number from 0 to 4294967294`);
 }
 
 /** The process's own fields over those of the container's `config.process`. */
@@ -205,6 +214,7 @@ export function resolveProcess(options: ProcessOptions, base: ProcessConfig | un
     rlimits: options.rlimits ?? base?.rlimits ?? [],
     noNewPrivileges: options.noNewPrivileges ?? base?.noNewPrivileges ?? false,
     ...optional('consoleSize'),
+    ...optional('plainNewlines'),
     ...optional('capabilities'),
     ...optional('oomScoreAdj'),
     ...optional('scheduler'),

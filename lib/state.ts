@@ -4,7 +4,7 @@
  * which `destroy` with force removes; a crash of processes loses nothing that was written. It exists from before the first effect of a start (`init_process_pid` 0: the intent), so that whoever comes
  * after a crash finds the cgroups. No zod here: `state`, `kill`, `delete` and `list` must start quickly.
  */
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from './config/config.ts';
 import { ContainerError } from './errors.ts';
@@ -95,11 +95,28 @@ export const lockPath = (directory: string): string => `${directory}/`;
 const codeOf = (error: unknown): unknown =>
   error instanceof Error && 'code' in error ? error.code : undefined;
 
+/**
+ * The record decides whom a privileged process kills and what it removes: a link, a fifo or a file of somebody else
+ * (a state root in /tmp that another user has made) is none.
+ */
+function readOwn(directory: string): string {
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  const fd = openSync(statePath(directory), flags);
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile() || stat.uid !== process.geteuid?.() || !lstatSync(directory).isDirectory())
+      throw new Error('state.json is not a file of ours in a directory of its own');
+    return readFileSync(fd, 'utf8');
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** @throws {ContainerError} ERR_CONTAINER_NOT_EXIST, ERR_STATE_CORRUPT */
 export function readRecord(id: string, directory: string): StateRecord {
   let text: string;
   try {
-    text = readFileSync(statePath(directory), 'utf8');
+    text = readOwn(directory);
   } catch (cause) {
     if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ENOTDIR')
       throw new ContainerError('ERR_CONTAINER_NOT_EXIST', id, { cause });

@@ -129,6 +129,8 @@ function init() {
       '-Wl,--gc-sections',
       '-Wl,--build-id=none',
       '-Wl,-z,noseparate-code',
+      // musl protects nothing by it in a static executable: it would be a page of padding.
+      '-Wl,-z,norelro',
       '-s',
       ...extra,
       '-o',

@@ -2,13 +2,15 @@
 // the functions which every command needs are in it. Arguments: the directory.
 const { readFileSync, writeFileSync } = require('node:fs');
 const Module = require('node:module');
-const { dirname, join, resolve } = require('node:path');
+const { basename, dirname, join, resolve } = require('node:path');
 const { Script } = require('node:vm');
 
 const directory = resolve(process.argv[2]);
 const scripts = new Map();
 require.extensions['.cjs'] = (module, path) => {
-  const script = new Script(Module.wrap(readFileSync(path, 'utf8')), { filename: path });
+  // The name stays in the compiled form, and is what stack traces show: not the directory of a build.
+  const filename = `libcontainer/${basename(path)}`;
+  const script = new Script(Module.wrap(readFileSync(path, 'utf8')), { filename });
   scripts.set(path, script);
   const body = script.runInThisContext();
   body.call(module.exports, module.exports, Module.createRequire(path), module, path, dirname(path));

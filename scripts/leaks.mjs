@@ -153,7 +153,7 @@ function othersRun() {
     const command = text(`/proc/${entry.name}/cmdline`).split('\0');
     if (
       /\bnode$/.test(command[0]) &&
-      command.slice(1, 4).some(a => /(scripts\/(test|demo)|bench\/run)\.mjs$/.test(a))
+      command.slice(1, 4).some(a => /(scripts\/(test|demo|kill-storm)|bench\/run)\.mjs$/.test(a))
     )
       return true;
   }

@@ -1,4 +1,5 @@
 /** What both layouts share of turning Resources into writes: the shape of one write, numbers, and clear refusals. */
+import type { Resources } from '../config/config.ts';
 import { CgroupError } from '../errors.ts';
 
 /** One write of a limit. */
@@ -49,4 +50,27 @@ export function rdmaLine(
   if (entry.hcaHandles !== undefined) words.push(`hca_handle=${decimal(entry.hcaHandles)}`);
   if (entry.hcaObjects !== undefined) words.push(`hca_object=${decimal(entry.hcaObjects)}`);
   return words.join(' ');
+}
+
+/** The files of cpuset and pids have the same names and values in both layouts. */
+export function cpusetLimits(cpu: Resources['cpu']): LimitWrite[] {
+  const writes: LimitWrite[] = [];
+  for (const name of ['cpus', 'mems'] as const) {
+    const value = cpu?.[name];
+    if (value === undefined || value === '') continue;
+    writes.push({
+      controller: 'cpuset',
+      file: `cpuset.${name}`,
+      value,
+      field: `linux.resources.cpu.${name}`,
+    });
+  }
+  return writes;
+}
+
+export function pidsLimits(pids: Resources['pids']): LimitWrite[] {
+  if (pids?.limit === undefined) return [];
+  return [
+    { controller: 'pids', file: 'pids.max', value: pidsMax(pids.limit), field: 'linux.resources.pids.limit' },
+  ];
 }

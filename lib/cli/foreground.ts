@@ -41,7 +41,7 @@ export class Foreground implements Disposable {
     // A terminal of the host's must not be in the container: TIOCSTI types into it (CVE-2017-5226). Pipes instead.
     this.process = new Process(
       options.terminal === true
-        ? withSize(options, this.#terminal)
+        ? borrowed(options, this.#terminal)
         : {
             ...options,
             stdin: isatty(0) ? 'pipe' : 'inherit',
@@ -63,7 +63,7 @@ export class Foreground implements Disposable {
     if (terminal !== undefined && this.#terminal !== undefined) {
       this.#terminal.attach();
       process.stdin.pipe(terminal);
-      this.#outputs.push(copied(terminal, process.stdout, isatty(1) ? withoutReturns : undefined));
+      this.#outputs.push(copied(terminal, process.stdout));
       this.#listen('SIGWINCH', () => this.#resize());
       this.#resize();
     }
@@ -122,24 +122,22 @@ export class Foreground implements Disposable {
   }
 }
 
-function withSize(options: ProcessOptions, terminal: HostTerminal | undefined): ProcessOptions {
+/** Of the size of ours, which makes the \r of a new line itself. */
+function borrowed(options: ProcessOptions, terminal: HostTerminal | undefined): ProcessOptions {
   const size = terminal?.size();
-  if (size === undefined || options.consoleSize !== undefined) return options;
-  return { ...options, consoleSize: { width: size.columns, height: size.rows } };
+  return {
+    ...options,
+    plainNewlines: true,
+    ...(size === undefined || options.consoleSize !== undefined
+      ? {}
+      : { consoleSize: { width: size.columns, height: size.rows } }),
+  };
 }
 
-/** The container's terminal writes a new line as \r\n, and the terminal that we write to makes the \r itself. */
-const withoutReturns = (chunk: Buffer): Buffer =>
-  Buffer.from(chunk.toString('latin1').replaceAll('\r\n', '\n'), 'latin1');
-
-function copied(
-  from: NodeJS.ReadableStream,
-  to: NodeJS.WritableStream,
-  change: (chunk: Buffer) => Buffer = chunk => chunk,
-): Promise<void> {
+function copied(from: NodeJS.ReadableStream, to: NodeJS.WritableStream): Promise<void> {
   return new Promise(resolve => {
     from.on('data', (chunk: Buffer) => {
-      if (!to.write(change(chunk))) {
+      if (!to.write(chunk)) {
         from.pause();
         to.once('drain', () => from.resume());
       }

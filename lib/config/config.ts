@@ -83,6 +83,11 @@ export interface ProcessConfig {
   readonly user: User;
   readonly terminal: boolean;
   readonly consoleSize?: { readonly height: number; readonly width: number };
+  /**
+   * The terminal leaves \n as it is instead of writing \r\n (ONLCR, termios(3)): for output that goes on to another terminal
+   * or into a file. Default false. Not in the specification; the program can set it anew.
+   */
+  readonly plainNewlines?: boolean;
   readonly capabilities?: Capabilities;
   readonly rlimits: readonly Rlimit[];
   readonly noNewPrivileges: boolean;

@@ -75,8 +75,10 @@ const rules: readonly Rule[] = [
   },
 ];
 
+type Labels = Pick<ProcessConfig, 'apparmorProfile' | 'selinuxLabel'>;
+
 /** Process properties apart: a process can be given without a spec. */
-function* processRules(process: ProcessConfig, root: string): Found {
+function* processRules(process: Labels, root: string): Found {
   yield* when(set(process.apparmorProfile), `${root}.apparmorProfile`, 'AppArmor profiles are not supported');
   yield* when(set(process.selinuxLabel), `${root}.selinuxLabel`, 'SELinux labels are not supported');
 }
@@ -87,7 +89,7 @@ export function refuseUnsupported(spec: Spec): void {
 }
 
 /** @throws {ConfigError} ERR_UNSUPPORTED. */
-export function refuseUnsupportedProcess(process: ProcessConfig, root = 'process'): void {
+export function refuseUnsupportedProcess(process: Labels, root = 'process'): void {
   refuse([...processRules(process, root)]);
 }
 

@@ -9,6 +9,7 @@ import type { Binding, FileOperation, SpawnJob } from '../native/binding.ts';
 import { encodePlan } from '../plan/encode.ts';
 import type { Process } from '../process.ts';
 import { fifoPath, ociState, type RecordText, statePath } from '../state.ts';
+import { intentPath } from '../state-intent.ts';
 import { startError } from './failure.ts';
 import { requestedFault } from './faults.ts';
 import { runHooks } from './hooks.ts';
@@ -59,7 +60,13 @@ const operationsBefore = (request: InitRequest): FileOperation[] => {
 export const stateRemoval = (directory: string): FileOperation[] => [
   // The record goes first: what is left without it is nobody's container.
   { op: 'unlink', path: statePath(directory) },
+  ...leftoverRemoval(directory),
+];
+
+/** What is left when the record is gone: of a removal that was cut short, or of a start that had not written its record. */
+export const leftoverRemoval = (directory: string): FileOperation[] => [
   { op: 'unlink', path: `${statePath(directory)}.tmp` },
+  { op: 'unlink', path: intentPath(directory) },
   { op: 'unlink', path: fifoPath(directory) },
   { op: 'unlink', path: notifyPath(directory) },
   { op: 'rmdir', path: notifyDirectory(directory) },

@@ -106,11 +106,16 @@ export function forwardNotify(
   };
 }
 
-/** Lines that mean something outside; the main pid is ours to tell, and descriptors cannot come along. */
+/**
+ * What a program may say of its own state, sd_notify(3). Everything else is about the service on the host and not for a
+ * container to say: NOTIFYACCESS=all would open the host's socket to others, MAINPID is ours to tell, descriptors
+ * cannot come along.
+ */
+const aboutItself =
+  /^(READY=1|RELOADING=1|STOPPING=1|STATUS=.*|ERRNO=\d+|WATCHDOG=1|EXTEND_TIMEOUT_USEC=\d+)$/;
+
 function translate(message: string, pid: number): string {
-  const lines = message
-    .split('\n')
-    .filter(line => line !== '' && !/^(MAINPID|BARRIER|FDSTORE|FDNAME)/.test(line));
+  const lines = message.split('\n').filter(line => aboutItself.test(line));
   if (lines.includes('READY=1')) lines.push(`MAINPID=${pid}`);
   return lines.join('\n');
 }

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import type { CgroupManager, CgroupMountRow, CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig, Seccomp } from '../config/config.ts';
+import { ConfigError } from '../errors.ts';
 import type { Binding } from '../native/binding.ts';
 import { hasNamespace } from '../plan/namespaces.ts';
 import type { SeccompProgram } from '../plan/process-steps.ts';
@@ -197,11 +198,20 @@ function seccompOf(binding: Binding, section: Seccomp | undefined): { readonly s
   if (section === undefined) return {};
   let program = programs.get(section);
   if (program === undefined) {
-    program = {
-      ...binding.seccompCompile(JSON.stringify(section)),
-      notify: section.listenerPath !== undefined,
-    };
+    program = { ...compiled(binding, section), notify: section.listenerPath !== undefined };
     programs.set(section, program);
   }
   return { seccomp: program };
+}
+
+/** The names were checked before: what is refused now is what this libseccomp or this processor cannot do. */
+function compiled(binding: Binding, section: Seccomp): ReturnType<Binding['seccompCompile']> {
+  try {
+    return binding.seccompCompile(JSON.stringify(section));
+  } catch (cause) {
+    const text = cause instanceof Error ? cause.message : String(cause);
+    const [, place, message = text] = /^([\w.[\]]+): (.*)$/s.exec(text) ?? [];
+    const path = place === undefined ? 'linux.seccomp' : `linux.seccomp.${place}`;
+    throw new ConfigError('ERR_UNSUPPORTED', { issues: [{ path, message }], cause });
+  }
 }

@@ -1,5 +1,5 @@
 /** Descriptors 0, 1 and 2 of a process, from what the caller wants: pipes with Node streams, /dev/null, descriptors. */
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -72,8 +72,12 @@ class Builder implements PreparedStdio {
     this.#childEnds.push(write);
     this.fds[which] = write;
     const socket = this.#socket(read, true);
-    if (typeof option === 'object') this.#copies.push(pipeline(socket, option, { end: false }));
-    else if (which === 1) this.stdout = socket;
+    if (typeof option === 'object') {
+      const copy = pipeline(socket, option, { end: false });
+      // Nobody may ever ask for the exit, and before it nobody waits for this.
+      copy.catch(() => undefined);
+      this.#copies.push(copy);
+    } else if (which === 1) this.stdout = socket;
     else this.stderr = socket;
   }
 
@@ -87,13 +91,13 @@ class Builder implements PreparedStdio {
   }
 
   async drained(): Promise<void> {
-    if (this.#copies.length > 0) await Promise.all(this.#copies);
+    // A stream that fails tells its owner; the exit status is not lost by that.
+    if (this.#copies.length > 0) await Promise.allSettled(this.#copies);
   }
 
   discard(): void {
     this.closeChildEnds();
     for (const socket of this.#sockets) socket.destroy();
-    for (const copy of this.#copies) copy.catch(() => undefined);
   }
 
   #plain(option: StdioInput | StdioOutput, which: number): number | undefined {
@@ -128,6 +132,7 @@ export function prepareStdio(binding: Binding, options: ProcessOptions): Prepare
     builder.input(terminal ? 'ignore' : check(options.stdin ?? 'ignore', 'stdin'));
     builder.output(1, terminal ? 'ignore' : check(options.stdout ?? 'ignore', 'stdout'));
     builder.output(2, terminal ? 'ignore' : check(options.stderr ?? 'ignore', 'stderr'));
+    for (const fd of options.preservedFds ?? []) checkOpen(fd, 'preservedFds');
     return builder;
   } catch (error) {
     builder.discard();
@@ -142,8 +147,20 @@ function check<T extends StdioInput | StdioOutput>(option: T, name: string): T {
     option === 'ignore' ||
     (typeof option === 'number' && Number.isInteger(option) && option >= 0) ||
     (typeof option === 'object' && option !== null && 'pipe' in option);
+  if (typeof option === 'number' && known) checkOpen(option, name);
   if (known) return option;
   throw new LibcontainerError('ERR_ARGUMENT', {
     detail: `process.${name}: 'pipe', 'inherit', 'ignore', a descriptor or a stream`,
   });
+}
+
+function checkOpen(fd: number, name: string): void {
+  try {
+    fstatSync(fd);
+  } catch (cause) {
+    throw new LibcontainerError('ERR_ARGUMENT', {
+      detail: `process.${name}: ${fd} is no open descriptor`,
+      cause,
+    });
+  }
 }

@@ -28,6 +28,19 @@ export interface SeccompProgram {
 /** Used when the environment has no PATH (execvp(3) has a default too); the container's own PATH is not changed. */
 export const defaultSearchPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
+/** @param mount Bind it on /dev/console; without a mount namespace that would be a mount of the host's. */
+export function consoleStep(process: ProcessConfig, mount: boolean): Step {
+  return {
+    kind: 'console',
+    rows: process.consoleSize?.height ?? 0,
+    columns: process.consoleSize?.width ?? 0,
+    uid: process.user.uid,
+    gid: process.user.gid,
+    mount,
+    plainNewlines: process.plainNewlines ?? false,
+  };
+}
+
 /** Of duplicate names the last one wins; an empty HOME counts as none and is filled by init from the passwd file. */
 export function resolveEnv(env: readonly string[]): {
   env: string[];

@@ -4,11 +4,12 @@
  */
 import type { CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig } from '../config/config.ts';
-import { unsupported } from './namespaces.ts';
+import { hasNamespace, unsupported } from './namespaces.ts';
 import { namespaceFlags } from './numbers.ts';
 import {
   affinityStep,
   capabilityMasks,
+  consoleStep,
   execStep,
   lastPrivilegeSteps,
   personalitySteps,
@@ -53,18 +54,17 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
   ];
   if (process.oomScoreAdj !== undefined) steps.push({ kind: 'oomScoreAdj', value: process.oomScoreAdj });
   if (namespaces !== 0) steps.push({ kind: 'setns', type: namespaces, slot: pidfdSlot });
+  // Without a mount namespace no setns changes the root: the process would run in the host's files, while the
+  // container is in a chroot.
+  if (!hasNamespace(config, 'mount')) {
+    steps.push({ kind: 'openRootfs', path: config.rootfs, bind: false, parentPropagation: 0 });
+    steps.push({ kind: 'chroot' });
+  }
   // The container's own keyring, by its name.
   if (!config.noNewKeyring) steps.push({ kind: 'sessionKeyring', name: sessionKeyring(context.containerId) });
   if (process.terminal) {
-    steps.push({
-      kind: 'console',
-      rows: process.consoleSize?.height ?? 0,
-      columns: process.consoleSize?.width ?? 0,
-      uid: process.user.uid,
-      gid: process.user.gid,
-      // /dev/console is the terminal of the container's first process.
-      mount: false,
-    });
+    // /dev/console is the terminal of the container's first process.
+    steps.push(consoleStep(process, false));
   }
   if (process.noNewPrivileges) steps.push({ kind: 'noNewPrivileges' });
   steps.push(...schedulingSteps(process), ...personalitySteps(config), ...rlimitSteps(process), {

@@ -9,6 +9,7 @@ import { hasNamespace, hasNewNamespace, planNamespaces, unsupported } from './na
 import { MS } from './numbers.ts';
 import {
   capabilityMasks,
+  consoleStep,
   execStep,
   hookStep,
   lastPrivilegeSteps,
@@ -52,7 +53,7 @@ export function planStandardInit(
     ...enterSteps(config, process, context, namespaces.joins, namespaces.unshare),
     ...rootfsSteps(config, context),
     ...switchRootSteps(config, process),
-    ...(process.terminal ? [consoleStep(config, process)] : []),
+    ...(process.terminal ? [consoleStep(process, hasNamespace(config, 'mount'))] : []),
     ...finishSteps(config, process, context.cgroupMounts),
     ...restrictSteps(config, process),
     // Last before `ready`: a low RLIMIT_NOFILE or RLIMIT_FSIZE would hinder init itself.
@@ -155,19 +156,6 @@ function switchRootSteps(config: Config, process: ProcessConfig): Step[] {
   // Before the root may become read-only.
   steps.push({ kind: 'makeCwd', path: process.cwd, uid: 0, gid: 0 });
   return steps;
-}
-
-/** After the switch, so that the terminal is of the container's devpts; before /dev may become read-only. */
-function consoleStep(config: Config, process: ProcessConfig): Step {
-  return {
-    kind: 'console',
-    rows: process.consoleSize?.height ?? 0,
-    columns: process.consoleSize?.width ?? 0,
-    uid: process.user.uid,
-    gid: process.user.gid,
-    // Without a mount namespace it would be a mount of the host's.
-    mount: hasNamespace(config, 'mount'),
-  };
 }
 
 /** Makes the file system what the configuration says, now that nothing more has to be made in it. */

@@ -62,6 +62,8 @@ export type Step =
       readonly gid: number;
       /** Bind the terminal on /dev/console (init of a container, not exec). */
       readonly mount: boolean;
+      /** Clear ONLCR: \n stays \n. */
+      readonly plainNewlines: boolean;
     }
   | {
       readonly kind: 'remountReadonly';

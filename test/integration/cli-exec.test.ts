@@ -142,8 +142,13 @@ test('exec --tty has a terminal of its own in the container', {
 }, async t => {
   const nrunc = await running(t);
   const inner = `stty rows 21 cols 77; ${nruncPath} --root ${nrunc.root} exec -t ${nrunc.id} sh -c 'tty; stty size; exit 6'`;
-  const { stdout } = await start('/usr/bin/script', ['-qec', `${inner}; echo code $?`, '/dev/null']).ended();
+  const words = ['-qec', `${inner}; echo code $?`, '/dev/null'];
+  const { stdout } = await start('/usr/bin/script', words, { openInput: true }).ended();
   assert.match(stdout, /\/dev\/pts\/\d+\r\n21 77\r\n[^\n]*code 6\r\n/);
+  // Not to a terminal (the one of stderr is borrowed): no \r, as with runc.
+  const copy = `${nruncPath} --root ${nrunc.root} exec -t ${nrunc.id} printf 'a\\nb\\r\\n' | od -An -c`;
+  const piped = await start('/usr/bin/script', ['-qec', copy, '/dev/null'], { openInput: true }).ended();
+  assert.match(piped.stdout, /^ +a +\\n +b +\\r +\\n\r\n$/m);
 });
 
 test('exec --console-socket sends the ptmx', { requires: ['root', 'file:/usr/bin/python3'] }, async t => {

@@ -24,6 +24,8 @@ export interface RunOptions {
   readonly input?: string;
   /** Descriptors of this process for 3, 4, …. */
   readonly fds?: readonly number[];
+  /** Standard input is neither written to nor closed. */
+  readonly openInput?: boolean;
 }
 
 export interface Started {
@@ -52,7 +54,8 @@ export function start(program: string, words: readonly string[], options: RunOpt
   closeSync(out);
   closeSync(err);
   child.stdin?.on('error', () => undefined);
-  child.stdin?.end(options.input ?? '');
+  // script(1) types the end of its input into the terminal: where that would disturb, the input stays open.
+  if (options.openInput !== true) child.stdin?.end(options.input ?? '');
   const exit = waitFor<[number | null, NodeJS.Signals | null]>(child, 'exit', deadlineMs);
   const read = (file: string): string => readFileSync(file, 'utf8');
   return {
@@ -65,6 +68,7 @@ export function start(program: string, words: readonly string[], options: RunOpt
         return { code, signal, stdout: read(files.out), stderr: read(files.err) };
       } finally {
         child.kill('SIGKILL');
+        child.stdin?.destroy();
         rmSync(directory, { recursive: true, force: true });
       }
     },

@@ -97,6 +97,31 @@ test('streams of the caller: copied in and out, all written when wait() resolves
   await container.destroy();
 });
 
+test('a descriptor that is not open is refused by name; a stream that fails costs nobody the exit status', {
+  requires: ['root'],
+}, async t => {
+  const { create, process, sh } = await fixture(t);
+  const container = await create();
+  for (const name of ['stdin', 'stdout', 'stderr'] as const)
+    await assert.rejects(container.run(process({ [name]: 999_999 })), {
+      code: 'ERR_ARGUMENT',
+      message: new RegExp(`process\\.${name}: 999999 is no open descriptor`),
+    });
+  await assert.rejects(container.run(process({ stdout: 'pipe', preservedFds: [0, 999_999] })), {
+    code: 'ERR_ARGUMENT',
+    message: /process\.preservedFds: 999999/,
+  });
+  const sink = new PassThrough();
+  const failed = new Promise<Error>(resolve => sink.once('error', resolve));
+  const writer = sh('echo x; read line; exit 3', { stdin: 'pipe', stdout: sink });
+  await container.run(writer);
+  sink.destroy(new Error('sink'));
+  assert.equal((await within(failed, 'the error of the sink')).message, 'sink');
+  writer.stdin?.end('\n');
+  assert.deepEqual(await within(writer.wait(), 'exit'), { kind: 'exited', code: 3 });
+  await container.destroy();
+});
+
 test('only 0, 1, 2 and the preserved descriptors reach the program', { requires: ['root'] }, async t => {
   const { output } = await fixture(t);
   const list = await output('ls -l /proc/self/fd | sed -n "s/.* \\([0-9]*\\) -> \\(.*\\)/\\1 \\2/p"', {

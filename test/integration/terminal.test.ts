@@ -101,7 +101,7 @@ test('NOTIFY_SOCKET: READY is forwarded with the pid as the host sees it', {
     assert.equal(String((await within(lines.next(), 'a line')).value).trim(), '/run/notify/notify.sock');
     // busybox has no datagram client: the message is sent from outside through the container's root.
     const script =
-      'import socket,sys; s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); s.sendto(b"MAINPID=1\\nREADY=1\\nSTATUS=fine",sys.argv[1])';
+      'import socket,sys; s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); s.sendto(b"MAINPID=1\\nNOTIFYACCESS=all\\nREADY=1\\nSTATUS=fine",sys.argv[1])';
     spawn('/usr/bin/python3', ['-c', script, `/proc/${process.pid}/root/run/notify/notify.sock`], {
       stdio: 'inherit',
     });

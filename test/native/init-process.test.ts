@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readlinkSync, readSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { HookCommand, Step } from '../../lib/plan/steps.ts';
 import { test } from '../harness/test.ts';
@@ -136,6 +136,20 @@ test('hooks: state on stdin, output in the error, the whole group at the deadlin
   assert.match(absent.detail, /exit status 127, output: execve: errno 2/);
 });
 
+/** Until the last one has closed the terminal: EIO, pty(7). */
+function readTerminal(fd: number): string {
+  const parts: Buffer[] = [];
+  try {
+    for (;;) {
+      const buffer = Buffer.alloc(4096);
+      parts.push(buffer.subarray(0, readSync(fd, buffer)));
+    }
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, 'EIO');
+  }
+  return Buffer.concat(parts).toString();
+}
+
 test('a console is a terminal of the container, bound on /dev/console', root, async t => {
   const { rootfs, canary } = scene(t);
   const devpts = mount({
@@ -144,37 +158,43 @@ test('a console is a terminal of the container, bound on /dev/console', root, as
     target: '/dev/pts',
     data: 'newinstance,ptmxmode=0666,mode=0620,gid=5',
   });
-  const console: Step = { kind: 'console', rows: 33, columns: 111, uid: 1000, gid: 0, mount: true };
-  const run = start([
-    ...openRootfs(rootfs),
-    proc,
-    mount({ target: '/dev' }),
-    devpts,
-    { kind: 'pivotRoot' },
+  const console = {
+    kind: 'console',
+    rows: 33,
+    columns: 111,
+    uid: 1000,
+    gid: 0,
+    mount: true,
+    plainNewlines: false,
+  } as const satisfies Step;
+  const shown = async (step: Step, script: string): Promise<string> => {
+    const run = start([
+      ...openRootfs(rootfs),
+      proc,
+      mount({ target: '/dev' }),
+      devpts,
+      { kind: 'pivotRoot' },
+      step,
+      ...shell(script),
+    ]);
+    const { fd, name } = await run.event('fd');
+    assert.equal(name, 'console');
+    const text = readTerminal(fd);
+    addon().close(fd);
+    await run.close();
+    assert.deepEqual(
+      run.events.filter(event => event.type === 'failed'),
+      [],
+    );
+    return text;
+  };
+  const raw = await shown(
     console,
-    ...shell(
-      'exec 2>&1; readlink /proc/self/fd/0; stat -c "%u %g %t" /dev/console; busybox stty size; busybox tty; echo tpgid $(busybox cut -d" " -f8 /proc/self/stat)',
-    ),
-  ]);
-  const { fd, name } = await run.event('fd');
-  assert.equal(name, 'console');
-  const parts: string[] = [];
-  const buffer = Buffer.alloc(4096);
-  const { readSync } = await import('node:fs');
-  try {
-    for (let got = readSync(fd, buffer); got > 0; got = readSync(fd, buffer))
-      parts.push(buffer.toString('utf8', 0, got));
-  } catch (error) {
-    // EIO: the last one has closed the terminal.
-    assert.equal((error as NodeJS.ErrnoException).code, 'EIO');
-  }
-  addon().close(fd);
-  await run.close();
-  const output = parts.join('').replaceAll('\r', '');
-  assert.deepEqual(
-    run.events.filter(event => event.type === 'failed'),
-    [],
+    'exec 2>&1; readlink /proc/self/fd/0; stat -c "%u %g %t" /dev/console; busybox stty size; busybox tty; echo tpgid $(busybox cut -d" " -f8 /proc/self/stat)',
   );
+  assert.equal(raw.replaceAll('\r\n', '').includes('\n'), false);
+  assert.equal(await shown({ ...console, plainNewlines: true }, 'echo a; printf "b\\r\\n"'), 'a\nb\r\n');
+  const output = raw.replaceAll('\r', '');
   assert.match(output, /^\/dev\/pts\/0$/m);
   assert.match(output, /^1000 5 88$/m);
   assert.match(output, /^33 111$/m);

@@ -38,6 +38,17 @@ test('Process refuses options that no kernel would take, naming the property', (
     );
 });
 
+test('Process refuses what this version does not do, as a configuration does', () => {
+  for (const name of ['apparmorProfile', 'selinuxLabel'] as const) {
+    assert.throws(() => new Process({ args: ['a'], [name]: 'x' }), {
+      code: 'ERR_UNSUPPORTED',
+      message: new RegExp(`process\\.${name}`),
+    });
+    // "Not given", as in config.json.
+    new Process({ args: ['a'], [name]: '' });
+  }
+});
+
 test('resolveProcess takes what is not given from the container, but not the terminal', () => {
   const resolved = resolveProcess({ args: ['id'], user: { uid: 9 } }, base);
   assert.deepEqual(resolved, {

@@ -3,6 +3,7 @@
 #include <sys/ioctl.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
+#include <termios.h>
 
 #include "../frames.h"
 #include "../mounts.h"
@@ -64,6 +65,18 @@ static Result bind_console(Init& init, int peer) {
   return attach(init, tree.get(), target.get(), "/dev/console");
 }
 
+// The end of a line goes out as it is: who passes it on to another terminal has that one make the \r.
+static Result clear_onlcr(Init& init, int peer) {
+  // The kernel's termios is the beginning of musl's.
+  struct termios settings = {};
+  if (call(SYS_ioctl, peer, TCGETS, &settings) < 0)
+    return init.failed("ioctl", Raw{"terminal"}, Raw{"TCGETS"});
+  settings.c_oflag &= ~static_cast<tcflag_t>(ONLCR);
+  if (call(SYS_ioctl, peer, TCSETS, &settings) < 0)
+    return init.failed("ioctl", Raw{"terminal"}, Raw{"TCSETS"});
+  return Result::ok;
+}
+
 Result steps::console(Init& init, const Message& message) {
   if (need_root(init) != Result::ok) return Result::failed;
   Fd ptmx, peer;
@@ -73,6 +86,7 @@ Result steps::console(Init& init, const Message& message) {
   if ((size.ws_row != 0 || size.ws_col != 0) && call(SYS_ioctl, ptmx.get(), TIOCSWINSZ, &size) < 0)
     return init.failed("ioctl", Raw{"ptmx"}, Raw{"TIOCSWINSZ"}, static_cast<unsigned>(size.ws_col),
                        static_cast<unsigned>(size.ws_row));
+  if (message.flag(6) && clear_onlcr(init, peer.get()) != Result::ok) return Result::failed;
   struct stat stat;
   if (fstat(peer.get(), &stat) < 0) return init.failed("fstat", Raw{"terminal"});
   // The group stays that of the devpts mount (gid=5): write(1) and wall(1) work by it.

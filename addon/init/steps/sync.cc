@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // sync, ready, waitStart: where init waits for its parent, or for whoever starts the container.
+#include <signal.h>
+
 #include "../frames.h"
 #include "../procfs.h"
 #include "steps.h"
@@ -21,6 +23,17 @@ Result steps::ready(Init& init, const Message&) {
   return Result::ok;
 }
 
+static void ignore_pipe_signal(bool ignore) {
+  struct {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)();
+    uint64_t mask;
+  } action = {};
+  action.handler = ignore ? SIG_IGN : SIG_DFL;
+  call(SYS_rt_sigaction, SIGPIPE, &action, nullptr, 8);
+}
+
 Result steps::wait_start(Init& init, const Message& message) {
   static Frame<16384> frame('W');
   frame.packed(1, init.durations, init.duration_count);
@@ -30,7 +43,13 @@ Result steps::wait_start(Init& init, const Message& message) {
   // Blocks until somebody opens the fifo to read: that is `start`.
   const Fd writer = reopen(init, init.fifo, O_WRONLY);
   if (!writer) return init.failed("openat", Raw{"exec.fifo"}, Raw{"O_WRONLY"});
-  if (call(SYS_write, writer.get(), "0", 1) < 0) return init.failed("write", Raw{"exec.fifo"}, "0");
+  // EPIPE: who opened it has released us and was killed before it read. Its signal would end us (signal(7)).
+  ignore_pipe_signal(true);
+  const long written = call(SYS_write, writer.get(), "0", 1);
+  const int error = written < 0 ? errno : 0;
+  ignore_pipe_signal(false);
+  errno = error;
+  if (error != 0 && error != EPIPE) return init.failed("write", Raw{"exec.fifo"}, "0");
   return Result::ok;
 }
 

@@ -25,14 +25,22 @@ Result steps::bounding(Init& init, const Message& message) {
   return Result::ok;
 }
 
+// A file, directory or disk of the host that was given to read only: its owner could open it again for
+// writing by /proc/self/fd (CVE-2026-88265 was a chown of a host's file as stdio).
+static bool given_to_read(int fd, mode_t mode) {
+  if (!S_ISREG(mode) && !S_ISDIR(mode) && !S_ISBLK(mode)) return false;
+  const long flags = call(SYS_fcntl, fd, F_GETFL);
+  return flags < 0 || (flags & O_ACCMODE) == O_RDONLY;
+}
+
 // stdio belongs to the process: pipes and terminals that it was given must open again by /proc/self/fd. Null
-// devices and read-only or foreign files are left alone, as in runc's fixStdioPermissions.
+// devices, and what the kernel does not let us give, are left alone, as in runc's fixStdioPermissions.
 static Result give_stdio(Init& init, uint32_t uid) {
   for (int fd = 0; fd <= 2; fd++) {
     struct stat stat;
     // A closed descriptor is legal.
     if (fstat(fd, &stat) < 0) continue;
-    if (stat.st_uid == uid || is_device(fd, 1, 3)) continue;
+    if (stat.st_uid == uid || is_device(fd, 1, 3) || given_to_read(fd, stat.st_mode)) continue;
     if (call(SYS_fchown, fd, uid, stat.st_gid) < 0 && errno != EINVAL && errno != EPERM && errno != EROFS)
       return init.failed("fchown", fd, uid, stat.st_gid);
   }

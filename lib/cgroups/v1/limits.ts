@@ -1,6 +1,15 @@
 /** Resources → writes for cgroup v1 (also the v1 part of a hybrid host). kernel cgroup-v1/; runc's fs driver for the order. */
 import type { Resources, ThrottleDevice } from '../../config/config.ts';
-import { decimal, invalid, type LimitWrite, pageSizeName, pidsMax, rdmaLine, refuse } from '../limits.ts';
+import {
+  cpusetLimits,
+  decimal,
+  invalid,
+  type LimitWrite,
+  pageSizeName,
+  pidsLimits,
+  rdmaLine,
+  refuse,
+} from '../limits.ts';
 
 /** What the host decides: which of two files a cgroup of this host has. */
 export interface V1Files {
@@ -14,8 +23,8 @@ export function v1Limits(resources: Resources, files: V1Files): LimitWrite[] {
   return [
     ...memory(resources.memory),
     ...cpu(resources.cpu),
-    ...cpuset(resources.cpu),
-    ...pids(resources.pids),
+    ...cpusetLimits(resources.cpu),
+    ...pidsLimits(resources.pids),
     ...blkio(resources.blockIO, files),
     ...hugetlb(resources.hugepageLimits),
     ...network(resources.network),
@@ -84,28 +93,6 @@ function cpu(cpu: Resources['cpu']): LimitWrite[] {
   add('cpu.cfs_burst_us', cpu.burst, 'burst', cpu.burst === 0 ? ['ENOENT'] : undefined);
   add('cpu.idle', cpu.idle, 'idle', cpu.idle === 0 ? ['ENOENT'] : undefined);
   return writes;
-}
-
-function cpuset(cpu: Resources['cpu']): LimitWrite[] {
-  const writes: LimitWrite[] = [];
-  for (const name of ['cpus', 'mems'] as const) {
-    const value = cpu?.[name];
-    if (value === undefined || value === '') continue;
-    writes.push({
-      controller: 'cpuset',
-      file: `cpuset.${name}`,
-      value,
-      field: `linux.resources.cpu.${name}`,
-    });
-  }
-  return writes;
-}
-
-function pids(pids: Resources['pids']): LimitWrite[] {
-  if (pids?.limit === undefined) return [];
-  return [
-    { controller: 'pids', file: 'pids.max', value: pidsMax(pids.limit), field: 'linux.resources.pids.limit' },
-  ];
 }
 
 function blkio(io: Resources['blockIO'], files: V1Files): LimitWrite[] {

@@ -2,12 +2,13 @@
 import type { Resources, ThrottleDevice } from '../../config/config.ts';
 import { CgroupError } from '../../errors.ts';
 import {
+  cpusetLimits,
   decimal,
   decimalOrMax,
   invalid,
   type LimitWrite,
   pageSizeName,
-  pidsMax,
+  pidsLimits,
   rdmaLine,
   refuse,
 } from '../limits.ts';
@@ -54,8 +55,8 @@ export function v2Limits(resources: Resources, files: V2Files): LimitWrite[] {
   return [
     ...memory(resources.memory),
     ...cpu(resources.cpu),
-    ...cpuset(resources.cpu),
-    ...pids(resources.pids),
+    ...cpusetLimits(resources.cpu),
+    ...pidsLimits(resources.pids),
     ...io(resources.blockIO, files),
     ...v2Hugetlb(resources.hugepageLimits),
     ...v2Rdma(resources.rdma),
@@ -123,28 +124,6 @@ function cpu(cpu: Resources['cpu']): LimitWrite[] {
   if (burst !== undefined)
     add('cpu.max.burst', decimal(burst), 'burst', burst === 0 ? ['ENOENT'] : undefined);
   return writes;
-}
-
-function cpuset(cpu: Resources['cpu']): LimitWrite[] {
-  const writes: LimitWrite[] = [];
-  for (const name of ['cpus', 'mems'] as const) {
-    const value = cpu?.[name];
-    if (value === undefined || value === '') continue;
-    writes.push({
-      controller: 'cpuset',
-      file: `cpuset.${name}`,
-      value,
-      field: `linux.resources.cpu.${name}`,
-    });
-  }
-  return writes;
-}
-
-function pids(pids: Resources['pids']): LimitWrite[] {
-  if (pids?.limit === undefined) return [];
-  return [
-    { controller: 'pids', file: 'pids.max', value: pidsMax(pids.limit), field: 'linux.resources.pids.limit' },
-  ];
 }
 
 function io(io: Resources['blockIO'], files: V2Files): LimitWrite[] {

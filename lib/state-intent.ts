@@ -1,0 +1,67 @@
+/**
+ * What an operation on a live container is about to do, when it takes more than one system call: written before the first,
+ * removed after the last. Who finds one of a process that is gone finishes it or takes it back (container-recover.ts).
+ * The intent of a start is the record itself, with pid 0.
+ */
+import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Resources } from './config/config.ts';
+
+export type Intent =
+  /** Freezing: until it is removed, the container is not known to be paused. */
+  | { readonly operation: 'pause' }
+  /** Frozen for a moment, so that a signal reaches every process. */
+  | { readonly operation: 'signal'; readonly signal: number }
+  /** Killing what runs and removing the cgroups; the record goes when they are gone. */
+  | { readonly operation: 'destroy' }
+  /** Writing limits; the record still has the former ones. */
+  | { readonly operation: 'set'; readonly resources: Resources; readonly skipDevices: boolean };
+
+export type OwnedIntent = Intent & { readonly pid: number; readonly start: number };
+
+export const intentPath = (directory: string): string => join(directory, 'intent.json');
+
+const codeOf = (error: unknown): unknown =>
+  error instanceof Error && 'code' in error ? error.code : undefined;
+
+/** False: another operation has its intent there. Not fsynced: a crash of the machine ends the container as well. */
+export function writeIntent(
+  directory: string,
+  intent: Intent,
+  owner: { readonly pid: number; readonly start: number },
+): boolean {
+  try {
+    writeFileSync(intentPath(directory), JSON.stringify({ ...intent, ...owner }), {
+      mode: 0o600,
+      flag: 'wx',
+    });
+    return true;
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+export function removeIntent(directory: string): void {
+  try {
+    unlinkSync(intentPath(directory));
+  } catch (error) {
+    if (codeOf(error) !== 'ENOENT') throw error;
+  }
+}
+
+/** `'torn'`: its writer was killed in the write, before any effect. */
+export function readIntent(directory: string): OwnedIntent | 'torn' | undefined {
+  let text: string;
+  try {
+    text = readFileSync(intentPath(directory), 'utf8');
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return undefined;
+    throw error;
+  }
+  try {
+    return JSON.parse(text);
+  } catch {
+    return 'torn';
+  }
+}

@@ -1,0 +1,136 @@
+/** Namespaces joined by path, none of the mount kind, and what follows for names and propagation. namespaces(7). */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { readFileSync, readlinkSync } from 'node:fs';
+import { LinuxFactory, loadConfig, Process } from '../../lib/index.ts';
+import { containerId, makeBundle, makeStateRoot, type SpecDocument } from '../harness/bundle.ts';
+import { text, waitFor } from '../harness/deadline.ts';
+import { type TestContext, test } from '../harness/test.ts';
+import { fixture } from './fixture.ts';
+
+const kinds = [
+  ['uts', 'uts'],
+  ['ipc', 'ipc'],
+  ['network', 'net'],
+  ['mount', 'mnt'],
+] as const;
+
+/** A process with namespaces of its own and the hostname `joined`; gone at the end of the test. */
+async function holder(t: TestContext): Promise<string> {
+  const script = 'hostname joined; echo ready; exec sleep 1000';
+  const child = spawn('/usr/bin/unshare', ['--uts', '--ipc', '--net', '--mount', 'sh', '-c', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(async () => {
+    const gone = waitFor(child, 'exit');
+    child.kill('SIGKILL');
+    await gone;
+  });
+  await waitFor(child.stdout, 'data');
+  child.stdout.destroy();
+  return `/proc/${child.pid}/ns`;
+}
+
+test('namespaces by path: the container is in those of another process, and its mounts come in there', {
+  requires: ['root', 'file:/usr/bin/unshare'],
+}, async t => {
+  const directory = await holder(t);
+  const on = await fixture(t, {
+    patch: spec => {
+      delete spec.hostname;
+      for (const [type, name] of kinds) {
+        const row = spec.linux.namespaces.find(namespace => namespace.type === type) ?? assert.fail(type);
+        Object.assign(row, { path: `${directory}/${name}` });
+      }
+      return undefined;
+    },
+  });
+  const look = `${kinds.map(([, name]) => `readlink /proc/self/ns/${name}`).join('; ')}; hostname; ls -d /bin`;
+  const lines = (await on.output(look)).trim().split('\n');
+  const theirs = kinds.map(([, name]) => readlinkSync(`${directory}/${name}`));
+  assert.deepEqual(lines, [...theirs, 'joined', '/bin']);
+});
+
+test('without a mount namespace: chroot, no mount on the host', {
+  requires: ['root'],
+}, async t => {
+  const on = await fixture(t, {
+    // Nothing is mounted on its /dev: the nodes are made in the rootfs itself.
+    writable: true,
+    patch: spec => {
+      Object.assign(spec, { hostname: 'box', mounts: [] });
+      Object.assign(spec.linux, {
+        namespaces: spec.linux.namespaces.filter(({ type }) => type !== 'mount' && type !== 'network'),
+        maskedPaths: [],
+        readonlyPaths: [],
+      });
+      return undefined;
+    },
+  });
+  // A lane may have bound the rootfs itself; other runs mount in other places.
+  const mounts = () =>
+    readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .filter(line => line.includes(on.config.rootfs));
+  const before = mounts();
+  const container = await on.create();
+  const process = on.sh('uname -n; [ -x /bin/busybox ] && pwd; read line', { stdin: 'pipe', stdout: 'pipe' });
+  await container.run(process);
+  assert.equal(readlinkSync(`/proc/${process.pid}/root`), on.config.rootfs);
+  assert.deepEqual(mounts(), before);
+  // The interfaces are the host's, and none of the container's.
+  assert.deepEqual((await container.stats()).interfaces, []);
+  process.stdin?.end('\n');
+  assert.equal(await text(process.stdout ?? assert.fail()), 'box\n/\n');
+  await process.wait();
+  await container.destroy();
+});
+
+const root = `awk '$5 == "/" || $5 == "/proc" { print $5, $7 }' /proc/self/mountinfo; cat /proc/sys/kernel/domainname`;
+for (const noPivotRoot of [false, true])
+  test(`rootfsPropagation and domainname hold, ${noPivotRoot ? 'MS_MOVE' : 'pivot_root'}`, {
+    requires: ['root'],
+  }, async t => {
+    const patch = (spec: SpecDocument): undefined => {
+      spec.domainname = 'example.org';
+      spec.linux.rootfsPropagation = 'shared';
+    };
+    const config = await loadConfig(makeBundle(t, { patch }), { noPivotRoot });
+    // As long as an ID may be: state directory, lock and cgroups are named by it.
+    const container = await new LinuxFactory({ root: makeStateRoot(t) }).create(
+      containerId('propagation').padEnd(255, 'x'),
+      config,
+    );
+    try {
+      const process = new Process({ ...config.process, args: ['/bin/sh', '-c', root], stdout: 'pipe' });
+      await container.run(process);
+      const lines = await text(process.stdout ?? assert.fail());
+      assert.match(lines, /^\/ shared:\d+\n\/proc -\nexample\.org\n$/);
+      await process.wait();
+    } finally {
+      await container.destroy({ force: true });
+    }
+  });
+
+test('stats() counts the interfaces of the network namespace', { requires: ['root'] }, async t => {
+  const on = await fixture(t);
+  const container = await on.create();
+  // Nobody listens there: a packet each way.
+  const process = on.sh('nc 127.0.0.1 9 2>/dev/null; echo; read line', { stdin: 'pipe', stdout: 'pipe' });
+  await container.run(process);
+  await waitFor(process.stdout ?? assert.fail(), 'data');
+  const { interfaces } = await container.stats();
+  const lo = interfaces.find(({ name }) => name === 'lo') ?? assert.fail();
+  assert.ok(
+    lo.rxPackets >= 2n && lo.rxBytes > 0n && lo.txBytes === lo.rxBytes,
+    JSON.stringify(Number(lo.rxPackets)),
+  );
+  for await (const stats of container.stats({ intervalMs: 10 })) {
+    assert.ok(stats.interfaces.some(({ name }) => name === 'lo'));
+    break;
+  }
+  process.stdin?.end('\n');
+  process.stdout?.destroy();
+  await process.wait();
+  await container.destroy();
+});
