@@ -110,6 +110,8 @@ function init() {
       '-Os',
       '-fno-exceptions',
       '-fno-rtti',
+      // A static executable has a fixed address: tables of pointers become read-only data.
+      '-fno-pie',
       '-fno-asynchronous-unwind-tables',
       '-fno-threadsafe-statics',
       '-ffunction-sections',

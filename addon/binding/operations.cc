@@ -92,11 +92,13 @@ sys::Status Operations::run_one(const FileOperation& operation) {
       }
       done_.push_back({true, path});
       // The umask of the host process must not decide. Looked at first: a chmod in cgroupfs costs the kernel
-      // memory for good.
+      // memory for good. Bits that the umask let through a moment ago need no second look.
+      if ((operation.mode & ~granted_) == 0) return {};
       struct stat made {};
       if (::stat(path.c_str(), &made) != 0) return sys::failure("stat", sys::quoted(path), path);
       if ((made.st_mode & 07777) != operation.mode && ::chmod(path.c_str(), operation.mode) != 0)
         return sys::failure("chmod", with_mode(path, operation.mode), path);
+      if ((made.st_mode & 07777) == operation.mode) granted_ |= operation.mode;
       return {};
     }
     case OperationKind::write:

@@ -59,6 +59,8 @@ class Operations {
   sys::Fd written_;
   std::string written_path_;
   std::vector<Done> done_;
+  // Mode bits that a directory of ours has got as asked for.
+  mode_t granted_ = 0;
 };
 
 }  // namespace binding

@@ -60,8 +60,14 @@ struct Init {
   // The directory that the last device or link was made in: /dev is filled entry by entry.
   Fd parent;
   Text<256> parent_path;
-  Fd null;  // verified /dev/null of the container
-  Fd mask;  // the one empty read-only tmpfs over masked directories
+  // The directory that the last mount point was made in, while nothing but such fresh directories is mounted
+  // on: neighbours (/sys/fs/cgroup/*, /dev/*) are made in it without another look at the whole path.
+  Fd made_parent;
+  size_t made_length = 0;
+  char made_path[256];  // its path, up to the last slash
+  bool fresh = false;   // the last target is a directory just made in made_parent
+  Fd null;              // verified /dev/null of the container
+  Fd mask;              // the one empty read-only tmpfs over masked directories
 
   char executable[4096];
   char home[4096];

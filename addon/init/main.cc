@@ -115,6 +115,8 @@ static Result check_plan(Init& init, Bytes* steps, const Kind** kinds) {
   uint64_t before = monotonic_ns();
   for (uint32_t i = 0; i < init.step_count; i++) {
     init.arena.reset();
+    // Only mounts, one behind the other, know what the others may have changed.
+    if (kinds[i]->run != steps::mount) init.made_parent.reset();
     Result result = faults.before(init, kinds[i]->name);
     if (result == Result::ok) result = kinds[i]->run(init, Message(messages[i]));
     if (result != Result::ok) {

@@ -114,6 +114,20 @@ static Result follow_dangling(Init& init, char* path, const Missing& missing, lo
   return Result::ok;
 }
 
+// A directory in made_parent, as make_missing would make it and without following anything: mkdirat has just
+// made it (so the name is an ordinary one), and if somebody has put a link there since, the open fails and
+// the long way decides.
+static bool make_in_parent(Init& init, const char* path, Fd& fd) {
+  const char* slash = strrchr(path, '/');
+  if (!init.made_parent || slash == nullptr) return false;
+  const size_t prefix = static_cast<size_t>(slash + 1 - path);
+  if (prefix != init.made_length || memcmp(path, init.made_path, prefix) != 0) return false;
+  const int parent = init.made_parent.get();
+  if (call(SYS_mkdirat, parent, slash + 1, 0755) != 0) return false;
+  fd = Fd(call(SYS_openat, parent, slash + 1, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  return static_cast<bool>(fd);
+}
+
 static Result make_missing(Init& init, char* path, Make what, bool* made, unsigned& links) {
   Missing missing;
   if (find_missing(init, path, missing) != Result::ok) return Result::failed;
@@ -128,6 +142,12 @@ static Result make_missing(Init& init, char* path, Make what, bool* made, unsign
     }
   } else if (call(SYS_mkdirat, parent, missing.name, 0755) == 0) {
     if (made != nullptr) *made = true;
+    // Without a slash at its end it is never found again.
+    if (missing.rest[0] == 0 && missing.prefix <= sizeof init.made_path) {
+      init.made_length = missing.prefix;
+      memcpy(init.made_path, path, missing.prefix);
+      init.made_parent = static_cast<Fd&&>(missing.parent);
+    }
     return Result::ok;
   }
   if (errno != EEXIST) return init.failed(file ? "openat" : "mkdirat", Raw{"rootfs"}, path, missing.name);
@@ -147,6 +167,12 @@ static Result make_missing(Init& init, char* path, Make what, bool* made, unsign
 
 Result open_or_make(Init& init, const char* wanted, Make what, Fd& fd, bool* made) {
   if (need_root(init) != Result::ok) return Result::failed;
+  init.fresh = what == Make::directory && make_in_parent(init, wanted, fd);
+  if (init.fresh) {
+    if (made != nullptr) *made = true;
+    return Result::ok;
+  }
+  init.made_parent.reset();
   fd = open_in_root(init, wanted, O_PATH);
   if (fd) return Result::ok;
   char path[path_max];
@@ -158,6 +184,7 @@ Result open_or_make(Init& init, const char* wanted, Make what, Fd& fd, bool* mad
   for (unsigned rounds = 0; rounds < path_max; rounds++) {
     if (make_missing(init, path, what, made, links) != Result::ok) return Result::failed;
     fd = open_in_root(init, path, O_PATH);
+    init.fresh = fd && init.made_parent;
     if (fd) return Result::ok;
     if (errno != ENOENT) break;
   }

@@ -15,7 +15,7 @@ import { requestedFault } from './faults.ts';
 import { runHooks } from './hooks.ts';
 import { notifyDirectory, notifyPath } from './notify-socket.ts';
 import { ParentProcess, StartFailure, type SyncPoint } from './parent-process.ts';
-import { standardPlan } from './plans.ts';
+import { standardPlan, templateOf } from './plans.ts';
 import { prepareStdio } from './stdio.ts';
 
 export interface InitRequest {
@@ -168,7 +168,7 @@ function initJob(
   const fault = requestedFault(globalThis.process.env);
   return {
     before,
-    plan: encodePlan(plan, fault),
+    plan: encodePlan(plan, fault, templateOf(plan)),
     cloneFlags: plan.cloneFlags,
     ...(cgroup.cloneInto === undefined ? {} : { cgroup: cgroup.cloneInto }),
     ...(plan.pidNamespacePath === undefined ? {} : { pidNamespace: plan.pidNamespacePath }),

@@ -48,12 +48,26 @@ export function standardPlan(request: StandardPlanRequest): StartPlan {
   const { config, process, containerId, wait, preservedFds, cgroup } = request;
   const joinFiles = `${cgroup.cloneInto ?? ''}\n${cgroup.joinFiles.join('\n')}`;
   const entries = plans.get(config) ?? [];
-  for (const { request: made, joinFiles: files, rows, plan } of entries)
-    if (made.wait === wait && made.preservedFds === preservedFds && sameProcess(made.process, process)) {
-      if (made.containerId === containerId && files === joinFiles) return plan;
-      const moved = forContainer(plan, rows, config, request);
-      if (moved !== undefined) return moved;
-    }
+  const keep = (plan: StartPlan): StartPlan => {
+    const made = { containerId, process, wait, preservedFds };
+    entries.unshift({ request: made, joinFiles, rows: request.manager.mountRows, plan });
+    entries.length = Math.min(entries.length, entriesPerConfig);
+    plans.set(config, entries);
+    return plan;
+  };
+  const alike = entries.filter(
+    ({ request: made }) =>
+      made.wait === wait && made.preservedFds === preservedFds && sameProcess(made.process, process),
+  );
+  const same = alike.find(
+    entry => entry.request.containerId === containerId && entry.joinFiles === joinFiles,
+  );
+  if (same !== undefined) return same.plan;
+  const ofLength = alike.find(entry => entry.joinFiles.length === joinFiles.length);
+  const like = ofLength ?? alike[0];
+  const moved = like === undefined ? undefined : forContainer(like.plan, like.rows, config, request);
+  // The first of its length is kept for the next ones: the encoding can be taken over from a plan of the same length.
+  if (moved !== undefined) return ofLength === undefined ? keep(moved) : moved;
   const plan = planStandardInit(config, process, {
     containerId,
     cgroup,
@@ -64,15 +78,7 @@ export function standardPlan(request: StandardPlanRequest): StartPlan {
     ...(wait ? { fifoSlot: 0 } : {}),
     ...seccompOf(request.binding, config.seccomp),
   });
-  entries.unshift({
-    request: { containerId, process, wait, preservedFds },
-    joinFiles,
-    rows: request.manager.mountRows,
-    plan,
-  });
-  entries.length = Math.min(entries.length, entriesPerConfig);
-  plans.set(config, entries);
-  return plan;
+  return keep(plan);
 }
 
 /**
@@ -102,8 +108,14 @@ function forContainer(
     const source = step.kind === 'mount' && step.type === 'bind' ? sources.get(step.source) : undefined;
     return source === undefined ? step : { ...(step as MountStep), source };
   });
-  return { ...plan, steps };
+  const moved = { ...plan, steps };
+  templates.set(moved, plan);
+  return moved;
 }
+
+const templates = new WeakMap<StartPlan, StartPlan>();
+/** The plan of another container that this one was made from; its encoding can serve. */
+export const templateOf = (plan: StartPlan): StartPlan | undefined => templates.get(plan);
 
 /** Without a cgroup namespace `cgroup` mounts are binds of the container's cgroups: the other's path → this one's. */
 function movedSources(

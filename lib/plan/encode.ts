@@ -116,28 +116,117 @@ const stepsTag = (1 << 3) | 2;
 const encoded = new WeakMap<StartPlan, Uint8Array>();
 const encodedSteps = new WeakMap<Step, Uint8Array>();
 
-/** A plan of this step alone: the fields of a message may be concatenated (protobuf.dev "Encoding", merging). */
-function encodeStep(step: Step): Uint8Array {
-  let bytes = encodedSteps.get(step);
-  if (bytes === undefined) {
-    const writer = Writer.create().uint32(stepsTag).fork().uint32(tagOf(step.kind)).fork();
-    bytes = messages[step.kind].encode(values(step), writer).ldelim().ldelim().finish();
-    encodedSteps.set(step, bytes);
+/** The fields of a message may be concatenated (protobuf.dev "Encoding", merging), so each step is a plan of its own. */
+function writeStep(writer: Writer, step: Step): void {
+  writer.uint32(stepsTag).fork().uint32(tagOf(step.kind)).fork();
+  messages[step.kind].encode(values(step), writer).ldelim().ldelim();
+}
+
+/**
+ * The steps one behind the other. What a plan shares with others of its configuration is taken as it is; the few steps
+ * of one container go through one writer, since each writer of protobufjs brings buffers of its own.
+ */
+function encodeSteps(steps: readonly Step[]): Uint8Array[] {
+  const parts: (Uint8Array | undefined)[] = steps.map(step => encodedSteps.get(step));
+  const first = parts.every(part => part === undefined);
+  const writer = Writer.create();
+  const ends = steps.map((step, index) => {
+    if (parts[index] === undefined) writeStep(writer, step);
+    return writer.len;
+  });
+  const bytes = writer.finish();
+  return steps.map((step, index) => {
+    const known = parts[index];
+    if (known !== undefined) return known;
+    const part = bytes.subarray(ends[index - 1] ?? 0, ends[index]);
+    // The first plan of its kind: the next ones share its steps.
+    if (first) encodedSteps.set(step, part);
+    return part;
+  });
+}
+
+/** Bytes of a template's encoding where a text of a step stands that differs from container to container. */
+interface Gap {
+  readonly index: number;
+  readonly at: number;
+  readonly size: number;
+}
+interface Template {
+  readonly bytes: Uint8Array;
+  readonly gaps: readonly Gap[];
+}
+const templates = new WeakMap<StartPlan, Template>();
+const ascii = /^[ -~]*$/;
+
+/** The text that parent/plans.ts changes in a step when it makes the plan of another container. */
+function textOf(step: Step | undefined): string | undefined {
+  switch (step?.kind) {
+    case 'joinCgroup':
+      return step.file;
+    case 'sessionKeyring':
+      return step.name;
+    case 'mount':
+      return step.source;
+    default:
+      return undefined;
   }
-  return bytes;
+}
+
+function makeTemplate(template: StartPlan): Template {
+  const known = templates.get(template);
+  if (known !== undefined) return known;
+  const parts = encodeSteps(template.steps).map(part => Buffer.from(part));
+  const gaps: Gap[] = [];
+  let start = 0;
+  for (const [index, part] of parts.entries()) {
+    const text = textOf(template.steps[index]);
+    // The first occurrence may be another field: then this step is encoded anew each time.
+    if (
+      text !== undefined &&
+      text !== '' &&
+      ascii.test(text) &&
+      part.indexOf(text) === part.lastIndexOf(text)
+    )
+      gaps.push({ index, at: start + part.indexOf(text), size: text.length });
+    start += part.length;
+  }
+  const made = { bytes: Buffer.concat(parts), gaps };
+  templates.set(template, made);
+  return made;
+}
+
+/** Undefined when more differs than texts of the same length. */
+function fillTemplate(plan: StartPlan, template: StartPlan): Uint8Array | undefined {
+  const { bytes, gaps } = makeTemplate(template);
+  const filled = Buffer.from(bytes);
+  let next = 0;
+  for (let index = 0; index < plan.steps.length; index++) {
+    const step = plan.steps[index];
+    const gap = gaps[next]?.index === index ? gaps[next++] : undefined;
+    if (step === undefined || step === template.steps[index]) continue;
+    const text = textOf(step);
+    if (gap === undefined || text?.length !== gap.size || !ascii.test(text)) return undefined;
+    filled.write(text, gap.at, gap.size, 'latin1');
+  }
+  return filled;
 }
 
 /**
  * The encoded plan; kept with the plan and with its steps, since plans of one configuration for several containers share
  * most of them (parent/plans.ts). A fault makes bytes of their own.
+ *
+ * @param template The plan that this one was made from for another container. IDs are mostly of one length, and then
+ *   the bytes differ in some texts alone.
  */
-export function encodePlan(plan: StartPlan, fault?: Fault): Uint8Array {
+export function encodePlan(plan: StartPlan, fault?: Fault, template?: StartPlan): Uint8Array {
   if (fault !== undefined) {
-    return Buffer.concat([...plan.steps.map(encodeStep), pb.Plan.encode({ failAt: fault }).finish()]);
+    return Buffer.concat([...encodeSteps(plan.steps), pb.Plan.encode({ failAt: fault }).finish()]);
   }
   let bytes = encoded.get(plan);
   if (bytes === undefined) {
-    bytes = Buffer.concat(plan.steps.map(encodeStep));
+    bytes =
+      (template === undefined ? undefined : fillTemplate(plan, template)) ??
+      Buffer.concat(encodeSteps(plan.steps));
     encoded.set(plan, bytes);
   }
   return bytes;

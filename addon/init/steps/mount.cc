@@ -218,6 +218,7 @@ Result steps::mount(Init& init, const Message& message) {
                      message.number(8),     message.number(9),     message.flag(10)};
   if (message.flag(12)) request.flags &= ~static_cast<uint64_t>(MS_RDONLY);
   forget_parent(init);
+  init.fresh = false;
   Result result;
   if ((request.flags & MS_REMOUNT) != 0)
     result = remount(init, request, message);
@@ -225,6 +226,8 @@ Result steps::mount(Init& init, const Message& message) {
     result = bind(init, request, message);
   else
     result = new_filesystem(init, request, message);
+  // Anywhere else the mount may cover the directory, or the way to it.
+  if (!init.fresh) init.made_parent.reset();
   const int error = init.failure.error;
   if (result != Result::ok && message.flag(11) && (error == ENOENT || error == ENODEV || error == EINVAL)) {
     init.failure.detail.clear();

@@ -43,6 +43,21 @@ function freshDevices(rules: readonly DeviceRule[]): DeviceWrites {
   return writes;
 }
 
+const knownLimits = new WeakMap<Resources, readonly LimitWrite[]>();
+
+const isConstant = (value: unknown): boolean =>
+  Object.isFrozen(value) &&
+  (typeof value !== 'object' || value === null || Object.values(value).every(isConstant));
+
+/** As with the device rules. Which files block weights have is the host's affair and can change with its modules. */
+function limitWrites(resources: Resources, compute: () => readonly LimitWrite[]): readonly LimitWrite[] {
+  const known = knownLimits.get(resources);
+  if (known !== undefined) return known;
+  const writes = compute();
+  if (resources.blockIO === undefined && isConstant(resources)) knownLimits.set(resources, writes);
+  return writes;
+}
+
 export class V1Manager implements CgroupManager {
   readonly layout: 'v1' | 'hybrid';
   readonly paths: { readonly [controller: string]: string };
@@ -297,9 +312,13 @@ export class V1Manager implements CgroupManager {
   }
 
   #fileWrites(resources: Resources): FileWrite[] {
-    const own: LimitWrite[] = v1Limits(this.#withoutUnified(resources), {
-      blkioWeightPrefix: () => this.#blkioWeightPrefix(),
-    });
+    const compute = (): readonly LimitWrite[] =>
+      v1Limits(this.#withoutUnified(resources), { blkioWeightPrefix: () => this.#blkioWeightPrefix() });
+    // What goes to the unified hierarchy depends on the container's own paths.
+    const own =
+      this.layout === 'hybrid' && (resources.hugepageLimits ?? resources.rdma) !== undefined
+        ? compute()
+        : limitWrites(resources, compute);
     const unified = this.layout === 'hybrid' ? this.#unifiedWrites(resources) : [];
     return [...own, ...unified].map(write => {
       const directory = this.paths[write.controller];

@@ -7,7 +7,8 @@ import type { Config, ProcessConfig } from '../../../lib/config/config.ts';
 import { configFromSpec } from '../../../lib/config/load.ts';
 import { CgroupError } from '../../../lib/errors.ts';
 import type { Binding } from '../../../lib/native/binding.ts';
-import { type StandardPlanRequest, setnsPlan, standardPlan } from '../../../lib/parent/plans.ts';
+import { type StandardPlanRequest, setnsPlan, standardPlan, templateOf } from '../../../lib/parent/plans.ts';
+import { encodePlan } from '../../../lib/plan/encode.ts';
 import { test } from '../../harness/test.ts';
 import { bundle, specWith } from '../config/fixture.ts';
 
@@ -53,6 +54,29 @@ test('standardPlan() of a second container is what would be made anew, and share
     );
     equal(standardPlan(request(config, 'first')), first);
   }
+});
+
+test('encodePlan() gives the same bytes with a template as without', async t => {
+  const [config, fresh] = await configs(t);
+  encodePlan(standardPlan(request(config, 'first-1')));
+  let taken = 0;
+  // Another length, a name that is in other fields, one that is not ASCII, then the first length again.
+  for (const id of [
+    'first-2',
+    'a-longer-name',
+    'a-longer-nam2',
+    'tmpfs',
+    'tasks',
+    'ä-longer-nam',
+    'first-3',
+  ]) {
+    const plan = standardPlan(request(config, id));
+    const template = templateOf(plan);
+    if (template !== undefined) taken++;
+    const expected = encodePlan(standardPlan(request(fresh, id)));
+    deepEqual(Buffer.from(encodePlan(plan, undefined, template)), Buffer.from(expected), id);
+  }
+  equal(taken, 7);
 });
 
 test('standardPlan() makes a new plan when cgroups or mounts differ in more than the container’s name', async t => {
