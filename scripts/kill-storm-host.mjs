@@ -40,7 +40,7 @@ function processes(prefix, daemons) {
 }
 
 /** Everything that is there and should not be, as kind → list. `known`: id → status of the containers that are recorded. */
-function leaks({ prefix, root, daemons }, known) {
+function leaks({ prefix, root, daemons, shared }, known) {
   const found = { cgroup: [], mount: [], process: [], directory: [], file: [] };
   for (const point of hierarchies)
     for (const name of list(point))
@@ -51,7 +51,8 @@ function leaks({ prefix, root, daemons }, known) {
     .filter(line => line.includes(prefix));
   for (const [pid, names] of processes(prefix, daemons)) {
     const owner = [...names].find(name => known.has(name));
-    if (owner !== undefined && known.get(owner) !== 'stopped') continue;
+    // Without a pid namespace of its own, a container's processes outlive its init until it is destroyed.
+    if (owner !== undefined && (known.get(owner) !== 'stopped' || shared.has(owner))) continue;
     const command = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ');
     found.process.push(`${pid} ${command} (${[...names]}) ${read(`/proc/${pid}/wchan`)}`);
   }

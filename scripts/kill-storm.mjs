@@ -52,7 +52,9 @@ function makeBundles() {
 }
 
 const daemons = new Set();
-const looked = { prefix, root, daemons };
+// As the daemon deals the two bundles out.
+const shared = new Set(ids.filter((_, at) => at % 2 === 1));
+const looked = { prefix, root, daemons, shared };
 const problems = [];
 let round = 0;
 let stopped = false;
