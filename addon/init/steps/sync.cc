@@ -23,17 +23,6 @@ Result steps::ready(Init& init, const Message&) {
   return Result::ok;
 }
 
-static void ignore_pipe_signal(bool ignore) {
-  struct {
-    void (*handler)(int);
-    unsigned long flags;
-    void (*restorer)();
-    uint64_t mask;
-  } action = {};
-  action.handler = ignore ? SIG_IGN : SIG_DFL;
-  call(SYS_rt_sigaction, SIGPIPE, &action, nullptr, 8);
-}
-
 Result steps::wait_start(Init& init, const Message& message) {
   static Frame<16384> frame('W');
   frame.packed(1, init.durations, init.duration_count);
@@ -43,13 +32,11 @@ Result steps::wait_start(Init& init, const Message& message) {
   // Blocks until somebody opens the fifo to read: that is `start`.
   const Fd writer = reopen(init, init.fifo, O_WRONLY);
   if (!writer) return init.failed("openat", Raw{"exec.fifo"}, Raw{"O_WRONLY"});
-  // EPIPE: who opened it has released us and was killed before it read. Its signal would end us (signal(7)).
-  ignore_pipe_signal(true);
-  const long written = call(SYS_write, writer.get(), "0", 1);
-  const int error = written < 0 ? errno : 0;
-  ignore_pipe_signal(false);
-  errno = error;
-  if (error != 0 && error != EPIPE) return init.failed("write", Raw{"exec.fifo"}, "0");
+  // Who opened it has released us, even when it is killed before it reads. With a reading end of our own the
+  // write cannot end in SIGPIPE; changing the signal's disposition would be one more call behind a filter.
+  const Fd reader = reopen(init, init.fifo, O_RDONLY | O_NONBLOCK);
+  if (!reader) return init.failed("openat", Raw{"exec.fifo"}, Raw{"O_RDONLY|O_NONBLOCK"});
+  if (call(SYS_write, writer.get(), "0", 1) < 0) return init.failed("write", Raw{"exec.fifo"}, "0");
   return Result::ok;
 }
 
