@@ -12,8 +12,9 @@ const isRecord = (value: unknown): value is { readonly [name: string]: Seen } =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** Output of `probe json`, and rows `path value` of cgroup files before it. */
-export function parseProbe(output: string): Facts {
-  // A terminal may echo what stood in its input (script(1) sends an end of file).
+export function parseProbe(raw: string): Facts {
+  // A terminal may echo what stood in its input, between any two rows: script(1) sends an end of file.
+  const output = raw.replace(/\^[@D](?:\x08\x08)?/g, '');
   const start = output.indexOf('{"');
   const [first = ''] = output.slice(start).split(/\r*\n/);
   const document: unknown = JSON.parse(first);
