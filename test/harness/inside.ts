@@ -14,7 +14,7 @@ const isRecord = (value: unknown): value is { readonly [name: string]: Seen } =>
 /** Output of `probe json`, and rows `path value` of cgroup files before it. */
 export function parseProbe(raw: string): Facts {
   // A terminal may echo what stood in its input, between any two rows: script(1) sends an end of file.
-  const output = raw.replace(/\^[@D](?:\x08\x08)?/g, '');
+  const output = raw.replaceAll('^@', '').replaceAll('^D\b\b', '').replaceAll('^D', '');
   const start = output.indexOf('{"');
   const [first = ''] = output.slice(start).split(/\r*\n/);
   const document: unknown = JSON.parse(first);

@@ -94,6 +94,6 @@ export const rootfsRows: { readonly [row: string]: Hostile } = {
   },
   'N1: CVE-2026-87766: the working directory is below a link': {
     plant: (rootfs, canary) => symlinkSync(canary, join(rootfs, 'work')),
-    patch: spec => ({ ...spec, process: { ...spec.process, cwd: '/work/here' } }),
+    patch: spec => ({ ...spec, process: { ...spec.process, cwd: '/srv/here' } }),
   },
 };

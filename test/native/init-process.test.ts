@@ -47,12 +47,12 @@ test('a working directory outside of the root is refused', root, async t => {
     rootfs,
     [],
     [
-      { kind: 'makeCwd', path: '/work/deep', uid: 5, gid: 6 },
-      { kind: 'cwd', path: '/work/deep', beforeUser: false },
+      { kind: 'makeCwd', path: '/srv/deep', uid: 5, gid: 6 },
+      { kind: 'cwd', path: '/srv/deep', beforeUser: false },
     ],
     'stat -c "%u %g" .; readlink /proc/self/cwd',
   );
-  assert.equal(output, '5 6\n/work/deep\n');
+  assert.equal(output, '5 6\n/srv/deep\n');
 });
 
 test('user, groups, capabilities and HOME', root, async t => {
