@@ -104,6 +104,17 @@ static Result check_plan(Init& init, Bytes* steps, const Kind** kinds) {
   return good ? Result::ok : init.refused(EBADMSG, "", "a step of the plan is malformed or unknown");
 }
 
+// A releaser that is killed between its open of exec.fifo and its read would end init by SIGPIPE. Set before
+// any filter is loaded, and a handler, not SIG_IGN: execve takes it back without one more call (signal(7)).
+// Process 1 of a namespace needs none: the kernel drops signals that it has no handler for
+// (pid_namespaces(7)).
+static void survive_pipe_signal(const Init& init) {
+  if (init.fifo < 0 || getpid() == 1) return;
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  sigaction(SIGPIPE, &action, nullptr);
+}
+
 [[noreturn]] static void run(Init& init, int plan) {
   static Bytes messages[Init::max_steps];
   static const Kind* kinds[Init::max_steps];
@@ -111,6 +122,7 @@ static Result check_plan(Init& init, Bytes* steps, const Kind** kinds) {
     send_failure(init, 0, "plan");
     leave(1);
   }
+  survive_pipe_signal(init);
   Faults faults(init.plan);
   uint64_t before = monotonic_ns();
   for (uint32_t i = 0; i < init.step_count; i++) {
