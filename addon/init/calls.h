@@ -34,6 +34,16 @@ long call(long number, Arguments... arguments) {
   return ::syscall(number, as_long(arguments)...);
 }
 
+// Marks every descriptor from `first` on. Without close_range (Linux 5.11 for the flag): each of the numbers
+// that a fresh process can have, since what it was not born with it got from the lowest free number up.
+inline bool mark_close_on_exec(unsigned first) {
+  if (call(SYS_close_range, first, ~0u, close_range_cloexec) == 0) return true;
+  if (errno != ENOSYS && errno != EPERM) return false;
+  for (unsigned fd = first; fd < first + 65536; fd++)
+    if (call(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC) < 0 && errno != EBADF) return false;
+  return true;
+}
+
 // Owns one descriptor. close is never retried: on Linux EINTR has already freed the number, close(2).
 class Fd {
  public:

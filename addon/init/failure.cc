@@ -37,6 +37,12 @@ Result Init::record(const char* name, const Argument* arguments, size_t count) {
   failure.detail.clear();
   failure.args.clear();
   for (size_t i = 0; i < count; i++) print(failure.args, arguments[i]);
+  // No resolver of ours in its place: one of user space has to look at each component and then use it, and
+  // every such pair is a race with whoever can rename (CVE-2021-30465). openat2 never answers EPERM to what
+  // init asks.
+  if (strcmp(name, "openat2") == 0 && (errno == ENOSYS || errno == EPERM))
+    return because("ERR_PLATFORM",
+                   "openat2(2) is missing (Linux 5.6) or refused by a sandbox around this process");
   return Result::failed;
 }
 

@@ -38,6 +38,7 @@ class Arena {
 struct Init {
   static constexpr size_t max_steps = 4096;
   static constexpr size_t max_durations = 1024;
+  static constexpr uint32_t max_late = 256;
 
   int pipe = -1;
   int first_slot = -1;
@@ -52,6 +53,7 @@ struct Init {
   // on "/" for a process that joined a container.
   Fd root;
   bool host_slave = false;  // the host's mounts no longer receive ours: nothing propagates back at the detach
+  Fd host_proc;             // /proc of the host, for the case that no detached procfs can be made
   bool pivoted = false;
   bool cwd_entered = false;
   Fd procfs;
@@ -68,6 +70,10 @@ struct Init {
   bool fresh = false;   // the last target is a directory just made in made_parent
   Fd null;              // verified /dev/null of the container
   Fd mask;              // the one empty read-only tmpfs over masked directories
+  // Mounts that become read-only when nothing more is made in them: remounted by these, since by then a name
+  // could lead to another mount (GHSA-3q8j-pf29-vwv8, CVE-2026-115521).
+  Fd late[max_late];
+  uint32_t late_count = 0;
 
   char executable[4096];
   char home[4096];

@@ -165,7 +165,7 @@ int main(int argc, char** argv) {
   if (state.pipe < 3 || plan < 3 || state.first_slot < 3) init::leave(98);
   // What lies below the pipe is stdio and what the container shall keep; all else must not survive the exec
   // (CVE-2024-21626).
-  init::call(SYS_close_range, state.pipe, ~0u, init::close_range_cloexec);
+  if (!init::mark_close_on_exec(static_cast<unsigned>(state.pipe))) init::leave(98);
   init::reset_signals();
   // A session of its own, so that no terminal of the parent is its controlling terminal; PID 1 of a new pid
   // namespace that leads its group already has one.

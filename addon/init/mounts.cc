@@ -2,8 +2,10 @@
 #include "mounts.h"
 
 #include <linux/mount.h>
+#include <linux/stat.h>
 
 #include "procfs.h"
+#include "rootfs.h"
 
 namespace init {
 
@@ -61,6 +63,46 @@ Result clone_tree(Init& init, int fd, bool recursive, Fd& tree, const char* path
   return tree ? Result::ok
               : init.failed("open_tree", path,
                             Raw{recursive ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE"});
+}
+
+bool denied(const Init& init) {
+  return init.failure.error == ENOSYS || init.failure.error == EPERM;
+}
+
+Result bind_file(Init& init, int source, int target, const char* path) {
+  Fd copy;
+  if (clone_tree(init, source, false, copy, path) == Result::ok &&
+      attach(init, copy.get(), target, path) == Result::ok)
+    return Result::ok;
+  if (!denied(init)) return Result::failed;
+  // The source through procfs too: what was looked at is the descriptor, not the name.
+  Text<40> self;
+  self.add("self/fd/").number(static_cast<uint64_t>(source));
+  return classic_mount(init, self.c_str(), target, path, "", MS_BIND, "");
+}
+
+// True: fd is the root of a mount, and not of the one that `below` is in.
+static bool lies_on(int fd, int below) {
+  struct statx above = {}, under = {};
+  if (call(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &above) < 0) return false;
+  if (call(SYS_statx, below, "", AT_EMPTY_PATH, STATX_MNT_ID, &under) < 0) return false;
+  if ((above.stx_attributes & STATX_ATTR_MOUNT_ROOT) == 0) return false;
+  if (above.stx_mnt_id == under.stx_mnt_id) return false;
+  if ((above.stx_mode & S_IFMT) != S_IFDIR) return true;
+  // ".." of a mount's root leads out of it, to where it is mounted (path_resolution(7)).
+  const Fd around(call(SYS_openat, fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const Fd expected(call(SYS_openat, below, "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  return around && expected && call(SYS_statx, around.get(), "", AT_EMPTY_PATH, STATX_INO, &above) == 0 &&
+         call(SYS_statx, expected.get(), "", AT_EMPTY_PATH, STATX_INO, &under) == 0 &&
+         above.stx_ino == under.stx_ino && above.stx_mnt_id == under.stx_mnt_id &&
+         above.stx_dev_major == under.stx_dev_major && above.stx_dev_minor == under.stx_dev_minor;
+}
+
+Result open_mounted(Init& init, const char* path, int below, Fd& mount) {
+  mount = open_in_root(init, path, O_PATH);
+  if (!mount) return init.failed("openat2", Raw{"rootfs"}, path, Raw{"O_PATH"});
+  if (lies_on(mount.get(), below)) return Result::ok;
+  return init.refused(EAGAIN, "ERR_ESCAPE", "the path led elsewhere after it was mounted on");
 }
 
 }  // namespace init

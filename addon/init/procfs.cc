@@ -23,7 +23,9 @@ Result open_procfs(Init& init) {
   if (init.procfs) return Result::ok;
   init.procfs = detached_procfs();
   if (init.procfs) return Result::ok;
-  Fd host(call(SYS_openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  // After the switch of the root the name would be the container's.
+  Fd host = static_cast<Fd&&>(init.host_proc);
+  if (!host) host = Fd(call(SYS_openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!host) return init.failed("open", "/proc", Raw{"O_PATH|O_DIRECTORY|O_NOFOLLOW"});
   struct statfs fs;
   struct stat stat;
@@ -78,19 +80,38 @@ Fd reopen(Init& init, int fd, int flags) {
   return Fd(opened);
 }
 
-Result classic_mount(Init& init, const char* source, int target, const char* target_path, const char* type,
-                     uint64_t flags, const char* data) {
+// One call with the handle as the working directory, since mount(2) and umount2(2) know no dirfd.
+template <typename Call>
+static Result in_procfs(Init& init, long& result, Call call_it) {
   if (open_procfs(init) != Result::ok) return Result::failed;
   const Fd here(call(SYS_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!here || call(SYS_fchdir, init.procfs.get()) < 0) return init.failed("fchdir", Raw{"procfs"});
-  Text<32> path;
-  path.add("self/fd/").number(static_cast<uint64_t>(target));
-  const long mounted = call(SYS_mount, source, path.c_str(), type, flags, data);
+  result = call_it();
   const int error = errno;
   if (call(SYS_fchdir, here.get()) < 0) return init.failed("fchdir", here.get());
   errno = error;
-  if (mounted < 0) return init.failed("mount", source, target_path, type, Hex{flags}, data);
   return Result::ok;
+}
+
+Result classic_mount(Init& init, const char* source, int target, const char* target_path, const char* type,
+                     uint64_t flags, const char* data) {
+  Text<32> path;
+  path.add("self/fd/").number(static_cast<uint64_t>(target));
+  long mounted = -1;
+  if (in_procfs(init, mounted, [&] { return call(SYS_mount, source, path.c_str(), type, flags, data); }) !=
+      Result::ok)
+    return Result::failed;
+  return mounted < 0 ? init.failed("mount", source, target_path, type, Hex{flags}, data) : Result::ok;
+}
+
+Result classic_umount(Init& init, int mount, const char* path) {
+  static constexpr int umount_detach = 2;
+  Text<32> self;
+  self.add("self/fd/").number(static_cast<uint64_t>(mount));
+  long done = -1;
+  if (in_procfs(init, done, [&] { return call(SYS_umount2, self.c_str(), umount_detach); }) != Result::ok)
+    return Result::failed;
+  return done < 0 ? init.failed("umount2", path, Raw{"MNT_DETACH"}) : Result::ok;
 }
 
 }  // namespace init

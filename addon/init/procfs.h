@@ -20,4 +20,7 @@ Fd reopen(Init& init, int fd, int flags);
 Result classic_mount(Init& init, const char* source, int target, const char* target_path, const char* type,
                      uint64_t flags, const char* data);
 
+// umount2(MNT_DETACH) of the mount whose root `mount` is, in the same way.
+Result classic_umount(Init& init, int mount, const char* path);
+
 }  // namespace init

@@ -113,7 +113,12 @@ function argumentsOf(step: Step): { readonly [name: string]: Explained } {
         parentPropagation: mountFlags(step.parentPropagation),
       });
     case 'remountReadonly':
-      return present({ path: step.path, flags: mountFlags(step.flags), recursive: step.recursive });
+      return present({
+        path: step.path,
+        flags: mountFlags(step.flags),
+        recursive: step.recursive,
+        ...(step.mount === undefined ? {} : { mount: step.mount }),
+      });
     case 'device': {
       const { path, type, major, minor, mode, uid, gid, bind } = step;
       return present({ path, type, major, minor, mode: octal(mode), uid, gid, bind });

@@ -78,8 +78,8 @@ function cgroupMountSteps(config: Config, mount: Mount, { layout, rows }: Cgroup
       ...mount,
       type: 'tmpfs',
       source: 'tmpfs',
-      // Never read-only here: the directories below are still to be made.
-      flags: fixed,
+      // Read-only late: the directories below are still to be made.
+      flags: fixed | (mount.flags & MS.RDONLY),
       data: 'mode=755',
       copyUp: false,
     }),
@@ -124,23 +124,20 @@ const bindOf = (mount: Mount, source: string, destination: string): Mount => ({
   copyUp: false,
 });
 
-/** After the switch of the root: all that had to stay writable until /dev and the mount points were made. */
-export function lateReadonlySteps(config: Config, { layout }: CgroupMounts): Step[] {
-  const steps: Step[] = [];
-  for (const mount of config.mounts) {
-    const cgroupTmpfs =
-      mount.type === 'cgroup' && layout !== 'v2' && (mount.flags & MS.RDONLY) !== 0
-        ? MS.NOEXEC | MS.NOSUID | MS.NODEV | MS.RDONLY
-        : undefined;
-    if (cgroupTmpfs === undefined && !isLateReadonly(mount)) continue;
-    steps.push({
+/**
+ * After the switch of the root: all that had to stay writable until /dev and the mount points were made. By number, not by
+ * name: of two mounts on one path each is meant (CVE-2026-115521 was a name that led elsewhere by then).
+ */
+export function lateReadonlySteps(mounts: readonly Step[]): Step[] {
+  return mounts
+    .filter((step): step is MountStep => step.kind === 'mount' && step.lateReadonly)
+    .map(({ target, flags }, mount) => ({
       kind: 'remountReadonly',
-      path: mount.destination,
-      flags: cgroupTmpfs ?? mount.flags,
+      path: target,
+      flags,
       recursive: false,
-    });
-  }
-  return steps;
+      mount,
+    }));
 }
 
 /** config-linux.md "Default Devices" and config-linux.md "Devices"; runc's /dev/ptmx and links. */

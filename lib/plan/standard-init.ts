@@ -49,12 +49,13 @@ export function planStandardInit(
     throw unsupported('linux.seccomp', 'no compiled program was given for it');
   }
   const namespaces = planNamespaces(config, cgroup.cloneInto !== undefined);
+  const rootfs = rootfsSteps(config, context);
   const steps: Step[] = [
     ...enterSteps(config, process, context, namespaces.joins, namespaces.unshare),
-    ...rootfsSteps(config, context),
+    ...rootfs,
     ...switchRootSteps(config, process),
     ...(process.terminal ? [consoleStep(process, hasNamespace(config, 'mount'))] : []),
-    ...finishSteps(config, process, context.cgroupMounts),
+    ...finishSteps(config, process, rootfs),
     ...restrictSteps(config, process),
     // Last before `ready`: a low RLIMIT_NOFILE or RLIMIT_FSIZE would hinder init itself.
     ...rlimitSteps(process),
@@ -159,8 +160,8 @@ function switchRootSteps(config: Config, process: ProcessConfig): Step[] {
 }
 
 /** Makes the file system what the configuration says, now that nothing more has to be made in it. */
-function finishSteps(config: Config, process: ProcessConfig, cgroupMounts: CgroupMounts): Step[] {
-  const steps: Step[] = lateReadonlySteps(config, cgroupMounts);
+function finishSteps(config: Config, process: ProcessConfig, rootfs: readonly Step[]): Step[] {
+  const steps: Step[] = lateReadonlySteps(rootfs);
   if (config.readonlyRootfs) {
     steps.push({ kind: 'remountReadonly', path: '/', flags: MS.RDONLY, recursive: false });
   }

@@ -70,6 +70,8 @@ export type Step =
       readonly path: string;
       readonly flags: number;
       readonly recursive: boolean;
+      /** The n-th mount with `lateReadonly`, by the descriptor that init kept; absent: what lies on `path`. */
+      readonly mount?: number;
     }
   | { readonly kind: 'hostname'; readonly name: string }
   | { readonly kind: 'domainname'; readonly name: string }

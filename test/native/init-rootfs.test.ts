@@ -119,7 +119,7 @@ test('mount flags: set, cleared, recursive, atime, late read-only, remounts', ro
       { ...mount({ target: '/t1', data: 'size=2m' }), flags: MS.REMOUNT | MS.NOEXEC },
     ],
     [
-      { kind: 'remountReadonly', path: '/t2', flags: 0, recursive: false },
+      { kind: 'remountReadonly', path: '/t2', flags: 0, recursive: false, mount: 0 },
       { kind: 'remountReadonly', path: '/', flags: 0, recursive: false },
     ],
     'cat /proc/self/mountinfo',
@@ -296,32 +296,62 @@ test('masked and read-only paths; an impostor of /dev/null is refused', root, as
 test('the same steps work where the new mount API is refused', root, async t => {
   const { rootfs, canary } = scene(t);
   writeFileSync(join(rootfs, 'key'), 'key');
-  // open_tree, move_mount, fsopen, mount_setattr
-  for (const [calls, errno] of [
-    [[428, 429, 430, 442], 38],
-    [[428, 429, 430, 442], 1],
-  ] as const) {
+  mkdirSync(join(rootfs, 'full/of'), { recursive: true });
+  writeFileSync(join(rootfs, 'full/of/it'), 'copied');
+  mkdirSync(join(rootfs, 'second'));
+  // open_tree, move_mount, fsopen, mount_setattr and close_range: each alone, all at once
+  const calls = [[428], [429], [430], [442], [436], [428, 429, 430, 442, 436]];
+  for (const [refused, errno] of calls.flatMap(list => [[list, 38] as const, [list, 1] as const])) {
     const run = start([
-      refuse(calls, errno),
+      refuse(refused, errno),
       ...openRootfs(rootfs),
       proc,
       bind(canary, '/ro', { flags: MS.RDONLY, propagation: [MS.PRIVATE] }),
+      bind(join(canary, 'file'), '/etc/file', { flags: MS.RDONLY }),
+      mount({ target: '/full', copyUp: true }),
+      mount({ target: '/late', flags: MS.RDONLY, lateReadonly: true }),
+      mount({ target: '/late' }),
       mount({ target: '/t', data: 'mode=700', flags: MS.NOSUID }),
       mount({ target: '/dev' }),
       nullDevice,
+      { ...nullDevice, path: '/dev/full', bind: true, minor: 7 },
       { kind: 'pivotRoot' },
+      { kind: 'remountReadonly', path: '/late', flags: 0, recursive: false, mount: 0 },
       { kind: 'readonlyPath', path: '/proc/sys' },
+      { kind: 'readonlyPath', path: '/etc' },
       { kind: 'maskPath', path: '/key', label: '' },
       { kind: 'maskPath', path: '/tmp', label: '' },
-      ...shell('cat /key /proc/self/mountinfo'),
+      { kind: 'maskPath', path: '/second', label: '' },
+      ...shell('touch /late/x; cat /full/of/it /key /proc/self/mountinfo'),
     ]);
     const output = await run.output();
     assert.deepEqual(
       run.events.filter(event => event.type === 'failed'),
       [],
     );
-    for (const pattern of [/^\d.* \/ro ro/m, /\/t rw,nosuid/, / \/proc\/sys ro/, / \/key rw/, / \/tmp ro/])
-      assert.match(output, pattern);
+    for (const pattern of [
+      /^copied/,
+      /^(copied)?\d.* \/ro ro/m,
+      / \/etc\/file ro/,
+      / \/late ro,[\s\S]* \/late rw,/,
+      /\/t rw,nosuid/,
+      / \/dev\/full rw/,
+      / \/proc\/sys ro/,
+      / \/etc ro/,
+      / \/key rw/,
+      / \/tmp ro/,
+      / \/second ro/,
+    ])
+      assert.match(output, pattern, `${refused} errno ${errno}`);
+  }
+});
+
+test('without openat2 nothing is resolved: the start is refused', root, async t => {
+  const { rootfs } = scene(t);
+  for (const errno of [38, 1]) {
+    const steps = [refuse([437], errno), ...openRootfs(rootfs), proc, ...execute('/bin/true')];
+    const failed = await failure(steps);
+    assert.deepEqual([failed.step, failed.syscall, failed.reason], ['mount', 'openat2', 'ERR_PLATFORM']);
   }
 });
 

@@ -60,9 +60,7 @@ static Result bind_console(Init& init, int peer) {
     return init.failed("openat", Raw{"rootfs"}, "/dev/console", Raw{"O_PATH|O_NOFOLLOW"});
   if (S_ISLNK(stat.st_mode) || S_ISDIR(stat.st_mode))
     return init.refused(ELOOP, "ERR_ESCAPE", "/dev/console is a link or a directory");
-  Fd tree;
-  if (clone_tree(init, peer, false, tree, "terminal") != Result::ok) return Result::failed;
-  return attach(init, tree.get(), target.get(), "/dev/console");
+  return bind_file(init, peer, target.get(), "/dev/console");
 }
 
 // The end of a line goes out as it is: who passes it on to another terminal has that one make the \r.

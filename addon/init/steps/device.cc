@@ -41,9 +41,7 @@ static Result bind_device(Init& init, const char* path, const char* name, mode_t
     return init.failed("openat", Raw{"rootfs"}, path, Raw{"O_PATH|O_NOFOLLOW"});
   if (S_ISLNK(found.st_mode) || S_ISDIR(found.st_mode))
     return look_at_existing(init, path, name, type, device);
-  Fd tree;
-  if (clone_tree(init, source.get(), false, tree, path) != Result::ok) return Result::failed;
-  return attach(init, tree.get(), target.get(), path);
+  return bind_file(init, source.get(), target.get(), path);
 }
 
 Result steps::device(Init& init, const Message& message) {

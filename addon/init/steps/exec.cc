@@ -111,7 +111,7 @@ Result steps::exec(Init& init, const Message& message) {
   // Again, and only now: whatever an earlier step left open is closed by the exec (CVE-2024-21626).
   // Behind a seccomp filter it has been done just before it, and the profile need not allow it.
   const uint32_t first = 3 + message.u32(4);
-  if (!init.filtered && call(SYS_close_range, first, ~0u, close_range_cloexec) < 0)
+  if (!init.filtered && !mark_close_on_exec(first))
     return init.failed("close_range", first, Hex{~0u}, Raw{"CLOSE_RANGE_CLOEXEC"});
   static Frame<16384> frame('X');
   frame.packed(1, init.durations, init.duration_count);

@@ -37,10 +37,6 @@ constexpr uint64_t attribute_flags =
 constexpr uint64_t plain_attributes =
     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW;
 
-bool denied(const Init& init) {
-  return init.failure.error == ENOSYS || init.failure.error == EPERM;
-}
-
 Result not_ordinary(Init& init, const Request& request) {
   Text<256> words;
   words.add("filesystem \"").add(request.type).add("\" must be mounted on ordinary directory");
@@ -94,16 +90,10 @@ Result apply_after(Init& init, const Request& request, const Message& message, i
   return result;
 }
 
-// The mount that now lies on the target, for the paths where mount(2) made it and gave no descriptor.
-Result reopen_target(Init& init, const Request& request, Fd& mount) {
-  mount = open_in_root(init, request.target, O_PATH);
-  return mount ? Result::ok : init.failed("openat2", Raw{"rootfs"}, request.target, Raw{"O_PATH"});
-}
-
-Result remount(Init& init, const Request& request, const Message& message) {
-  Fd target;
-  if (need_root(init) != Result::ok || reopen_target(init, request, target) != Result::ok)
-    return Result::failed;
+Result remount(Init& init, const Request& request, const Message& message, Fd& target) {
+  if (need_root(init) != Result::ok) return Result::failed;
+  target = open_in_root(init, request.target, O_PATH);
+  if (!target) return init.failed("openat2", Raw{"rootfs"}, request.target, Raw{"O_PATH"});
   if (check_proc_target(init, request.target, target.get(), true) != Result::ok) return Result::failed;
   const Result result = request.bind() ? apply_bind_flags(init, request, target.get())
                                        : classic_mount(init, request.source, target.get(), request.target,
@@ -126,8 +116,13 @@ Result bind_detached(Init& init, const Request& request, Fd& target, Fd& tree) {
     return Result::failed;
   if (check_proc_target(init, request.target, target.get(), is_procfs(fs)) != Result::ok)
     return Result::failed;
-  if (apply_bind_flags(init, request, tree.get()) != Result::ok) return Result::failed;
-  return attach(init, tree.get(), target.get(), request.target);
+  const bool set = apply_bind_flags(init, request, tree.get()) == Result::ok;
+  if (!set && init.failure.error != ENOSYS) return Result::failed;
+  if (attach(init, tree.get(), target.get(), request.target) != Result::ok) return Result::failed;
+  // The same descriptor is the attached mount now, which mount(2) can change.
+  return set ? Result::ok
+             : classic_mount(init, "", tree.get(), request.target, "",
+                             MS_BIND | MS_REMOUNT | (request.flags & attribute_flags), "");
 }
 
 Result bind_classic(Init& init, const Request& request, Fd& mount) {
@@ -142,17 +137,19 @@ Result bind_classic(Init& init, const Request& request, Fd& mount) {
     return Result::failed;
   if (check_proc_target(init, request.target, target.get(), is_procfs(fs)) != Result::ok)
     return Result::failed;
-  if (classic_mount(init, request.source, target.get(), request.target, "",
-                    MS_BIND | (request.flags & MS_REC), "") != Result::ok ||
-      reopen_target(init, request, mount) != Result::ok)
+  Text<40> self;
+  self.add("self/fd/").number(static_cast<uint64_t>(source.get()));
+  if (classic_mount(init, self.c_str(), target.get(), request.target, "", MS_BIND | (request.flags & MS_REC),
+                    "") != Result::ok ||
+      open_mounted(init, request.target, target.get(), mount) != Result::ok)
     return Result::failed;
   const uint64_t wanted = request.flags & attribute_flags;
   if (wanted == 0 && request.cleared == 0) return Result::ok;
   return classic_mount(init, "", mount.get(), request.target, "", MS_BIND | MS_REMOUNT | wanted, "");
 }
 
-Result bind(Init& init, const Request& request, const Message& message) {
-  Fd target, mount;
+Result bind(Init& init, const Request& request, const Message& message, Fd& mount) {
+  Fd target;
   Result result = bind_detached(init, request, target, mount);
   if (result != Result::ok && denied(init)) result = bind_classic(init, request, mount);
   return result == Result::ok ? apply_after(init, request, message, mount.get()) : result;
@@ -178,10 +175,10 @@ Result filesystem_classic(Init& init, const Request& request, const Filesystem& 
   if (classic_mount(init, filesystem.source, target, request.target, filesystem.type, filesystem.flags,
                     data) != Result::ok)
     return Result::failed;
-  return reopen_target(init, request, mount);
+  return open_mounted(init, request.target, target, mount);
 }
 
-Result new_filesystem(Init& init, const Request& request, const Message& message) {
+Result new_filesystem(Init& init, const Request& request, const Message& message, Fd& mount) {
   Fd target;
   bool made = false;
   if (request.no_links()) {
@@ -193,19 +190,20 @@ Result new_filesystem(Init& init, const Request& request, const Message& message
     return Result::failed;
   const Filesystem filesystem = {request.type, request.source, request.flags, request.data,
                                  inherited_mode(init, request, target.get(), made)};
-  Fd mount;
+  bool classic = needs_classic(filesystem);
   Result result = Result::ok;
-  if (needs_classic(filesystem)) {
+  if (!classic) {
+    result = make_mount(init, filesystem, mount);
+    if (result == Result::ok && request.copy_up &&
+        copy_up(init, target.get(), mount.get(), request.target) != Result::ok)
+      return Result::failed;
+    if (result == Result::ok) result = attach(init, mount.get(), target.get(), request.target);
+    classic = result != Result::ok && denied(init);
+  }
+  if (classic) {
     result = filesystem_classic(init, request, filesystem, target.get(), mount);
     if (result == Result::ok && request.copy_up)
       result = copy_up(init, target.get(), mount.get(), request.target);
-  } else {
-    result = make_mount(init, filesystem, mount);
-    if (result == Result::ok && request.copy_up)
-      result = copy_up(init, target.get(), mount.get(), request.target);
-    if (result == Result::ok) result = attach(init, mount.get(), target.get(), request.target);
-    if (result != Result::ok && denied(init) && !request.copy_up)
-      result = filesystem_classic(init, request, filesystem, target.get(), mount);
   }
   return result == Result::ok ? apply_after(init, request, message, mount.get()) : result;
 }
@@ -219,22 +217,27 @@ Result steps::mount(Init& init, const Message& message) {
   if (message.flag(12)) request.flags &= ~static_cast<uint64_t>(MS_RDONLY);
   forget_parent(init);
   init.fresh = false;
+  Fd mount;
   Result result;
   if ((request.flags & MS_REMOUNT) != 0)
-    result = remount(init, request, message);
+    result = remount(init, request, message, mount);
   else if (request.bind())
-    result = bind(init, request, message);
+    result = bind(init, request, message, mount);
   else
-    result = new_filesystem(init, request, message);
+    result = new_filesystem(init, request, message, mount);
   // Anywhere else the mount may cover the directory, or the way to it.
   if (!init.fresh) init.made_parent.reset();
   const int error = init.failure.error;
   if (result != Result::ok && message.flag(11) && (error == ENOENT || error == ENODEV || error == EINVAL)) {
     init.failure.detail.clear();
     init.failure.reason = "";
-    return Result::ok;
+    result = Result::ok;
   }
-  return result;
+  if (result != Result::ok || !message.flag(12)) return result;
+  if (init.late_count == Init::max_late)
+    return init.refused(E2BIG, "ERR_UNSUPPORTED", "more than 256 mounts that become read-only late");
+  init.late[init.late_count++] = static_cast<Fd&&>(mount);
+  return Result::ok;
 }
 
 }  // namespace init

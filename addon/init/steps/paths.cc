@@ -19,25 +19,17 @@ static Result open_existing(Init& init, const char* path, Fd& target) {
   return init.failed("openat2", Raw{"rootfs"}, path, Raw{"O_PATH"});
 }
 
-static bool denied(const Init& init) {
-  return init.failure.error == ENOSYS || init.failure.error == EPERM;
-}
+static constexpr uint64_t readonly_remount = MS_BIND | MS_REMOUNT | MS_RDONLY;
 
-// bind and remount of mount(2), both through the descriptor.
+// bind and remount of mount(2), both through descriptors.
 static Result readonly_classic(Init& init, const char* path, int target) {
   Text<40> self;
-  const Fd here(call(SYS_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (open_procfs(init) != Result::ok) return Result::failed;
-  if (!here || call(SYS_fchdir, init.procfs.get()) < 0) return init.failed("fchdir", Raw{"procfs"});
   self.add("self/fd/").number(static_cast<uint64_t>(target));
-  const long bound = call(SYS_mount, self.c_str(), self.c_str(), "", MS_BIND | MS_REC, nullptr);
-  const int error = errno;
-  if (call(SYS_fchdir, here.get()) < 0) return init.failed("fchdir", here.get());
-  errno = error;
-  if (bound < 0) return init.failed("mount", path, path, Raw{"MS_BIND|MS_REC"});
-  const Fd mount = open_in_root(init, path, O_PATH);
-  if (!mount) return init.failed("openat2", Raw{"rootfs"}, path, Raw{"O_PATH"});
-  return classic_mount(init, "", mount.get(), path, "", MS_BIND | MS_REMOUNT | MS_RDONLY, "");
+  Fd mount;
+  if (classic_mount(init, self.c_str(), target, path, "", MS_BIND | MS_REC, "") != Result::ok ||
+      open_mounted(init, path, target, mount) != Result::ok)
+    return Result::failed;
+  return classic_mount(init, "", mount.get(), path, "", readonly_remount, "");
 }
 
 Result steps::readonly_path(Init& init, const Message& message) {
@@ -45,11 +37,14 @@ Result steps::readonly_path(Init& init, const Message& message) {
   Fd target, tree;
   if (open_existing(init, path, target) != Result::ok) return Result::failed;
   if (!target) return Result::ok;
-  if (clone_tree(init, target.get(), true, tree, path) == Result::ok &&
-      set_attributes(init, tree.get(), MOUNT_ATTR_RDONLY, 0, false, path) == Result::ok &&
-      attach(init, tree.get(), target.get(), path) == Result::ok)
-    return Result::ok;
-  return denied(init) ? readonly_classic(init, path, target.get()) : Result::failed;
+  if (clone_tree(init, target.get(), true, tree, path) != Result::ok)
+    return denied(init) ? readonly_classic(init, path, target.get()) : Result::failed;
+  const bool set = set_attributes(init, tree.get(), MOUNT_ATTR_RDONLY, 0, false, path) == Result::ok;
+  if (!set && !denied(init)) return Result::failed;
+  if (attach(init, tree.get(), target.get(), path) != Result::ok)
+    return denied(init) ? readonly_classic(init, path, target.get()) : Result::failed;
+  // The same descriptor is the attached mount now.
+  return set ? Result::ok : classic_mount(init, "", tree.get(), path, "", readonly_remount, "");
 }
 
 // One empty read-only tmpfs lies over all masked directories: superblocks are dear, and nothing is ever in
@@ -58,11 +53,7 @@ static Result mask_directory(Init& init, const char* path, int target, const cha
   char* data = static_cast<char*>(init.arena.take(strlen(label) + 64));
   strcpy(data, "nr_blocks=1,nr_inodes=1");
   if (label[0] != 0) strcat(strcat(strcat(data, ",context=\""), label), "\"");
-  if (init.mask) {
-    Fd copy;
-    if (clone_tree(init, init.mask.get(), false, copy, path) != Result::ok) return Result::failed;
-    return attach(init, copy.get(), target, path);
-  }
+  if (init.mask) return bind_file(init, init.mask.get(), target, path);
   const Filesystem filesystem = {"tmpfs", "tmpfs", MS_RDONLY, data, nullptr};
   Fd mount;
   if (make_mount(init, filesystem, mount) == Result::ok &&
@@ -75,15 +66,7 @@ static Result mask_directory(Init& init, const char* path, int target, const cha
 
 static Result mask_file(Init& init, const char* path, int target) {
   if (need_null(init) != Result::ok) return Result::failed;
-  Fd copy;
-  if (clone_tree(init, init.null.get(), false, copy, "/dev/null") == Result::ok &&
-      attach(init, copy.get(), target, path) == Result::ok)
-    return Result::ok;
-  if (!denied(init) || open_procfs(init) != Result::ok) return Result::failed;
-  // The source through procfs too: what was verified is the descriptor, not the name.
-  Text<40> source;
-  source.add("self/fd/").number(static_cast<uint64_t>(init.null.get()));
-  return classic_mount(init, source.c_str(), target, path, "", MS_BIND, "");
+  return bind_file(init, init.null.get(), target, path);
 }
 
 Result steps::mask_path(Init& init, const Message& message) {

@@ -2,12 +2,15 @@
 // propagation, openRootfs, pivotRoot, moveRoot, chroot: the rootfs becomes "/". mount_namespaces(7),
 // pivot_root(2).
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <linux/stat.h>
 #include <sys/mman.h>
+#include <sys/statfs.h>
 
 #include "../calls.h"
 #include "../filesystem.h"
 #include "../mounts.h"
+#include "../proc_target.h"
 #include "../procfs.h"
 #include "../rootfs.h"
 #include "steps.h"
@@ -15,6 +18,7 @@
 namespace init {
 
 static constexpr int umount_detach = 2;
+static constexpr long sysfs_magic = 0x62656572;
 
 Result steps::propagation(Init& init, const Message& message) {
   const char* path = init.text(message, 1);
@@ -46,6 +50,9 @@ Result steps::open_rootfs(Init& init, const Message& message) {
   // While the host's /proc is whole: in a user namespace a later procfs could be refused for being too
   // revealing.
   if (init.needs_procfs && open_procfs(init) != Result::ok) return Result::failed;
+  // For mount(2), when a sandbox refuses the new mount API only after the switch of the root.
+  if (!init.procfs)
+    init.host_proc = Fd(call(SYS_openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   Fd rootfs(call(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!rootfs) return init.failed("open", path, Raw{"O_PATH|O_DIRECTORY|O_NOFOLLOW"});
   if (message.flag(2)) {
@@ -55,14 +62,15 @@ Result steps::open_rootfs(Init& init, const Message& message) {
         set_parent_propagation(init, rootfs.get(), message.number(3), path) != Result::ok)
       return Result::failed;
     Fd tree;
-    if (clone_tree(init, rootfs.get(), true, tree, path) != Result::ok) {
-      if (init.failure.error != ENOSYS && init.failure.error != EPERM) return Result::failed;
-      if (call(SYS_mount, path, path, "", MS_BIND | MS_REC, nullptr) < 0)
-        return init.failed("mount", path, path, Raw{"MS_BIND|MS_REC"});
+    if (clone_tree(init, rootfs.get(), true, tree, path) != Result::ok ||
+        attach(init, tree.get(), rootfs.get(), path) != Result::ok) {
+      if (!denied(init)) return Result::failed;
+      Text<40> self;
+      self.add("self/fd/").number(static_cast<uint64_t>(rootfs.get()));
+      if (classic_mount(init, self.c_str(), rootfs.get(), path, "", MS_BIND | MS_REC, "") != Result::ok)
+        return Result::failed;
       tree = Fd(call(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
       if (!tree) return init.failed("open", path, Raw{"O_PATH|O_DIRECTORY|O_NOFOLLOW"});
-    } else if (attach(init, tree.get(), rootfs.get(), path) != Result::ok) {
-      return Result::failed;
     }
     rootfs = static_cast<Fd&&>(tree);
   }
@@ -117,13 +125,21 @@ static void unescape(char* text) {
 // A full procfs or sysfs of the host that stayed reachable would let the container mount fresh ones without
 // masks (runc PR 1962): take it away, or cover it where it is locked.
 static Result hide_mount(Init& init, const char* point) {
-  if (call(SYS_mount, "", point, "", MS_SLAVE | MS_REC, nullptr) < 0)
-    return init.failed("mount", Raw{"none"}, point, Raw{"MS_SLAVE|MS_REC"});
-  if (call(SYS_umount2, point, umount_detach) == 0) return Result::ok;
-  if (errno != EINVAL && errno != EPERM) return init.failed("umount2", point, Raw{"MNT_DETACH"});
-  if (call(SYS_mount, "tmpfs", point, "tmpfs", 0, nullptr) < 0)
-    return init.failed("mount", "tmpfs", point, "tmpfs");
-  return Result::ok;
+  // Another container's procfs may be in sight, and the way to it is that container's: by descriptor, and
+  // only when it is still what the line of mountinfo said.
+  open_how how = {};
+  how.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+  how.resolve = RESOLVE_NO_SYMLINKS;
+  const Fd mount(call(SYS_openat2, AT_FDCWD, point, &how, sizeof how));
+  struct statfs fs;
+  if (!mount || fstatfs(mount.get(), &fs) < 0)
+    return init.failed("openat2", point, Raw{"RESOLVE_NO_SYMLINKS"});
+  if (!is_procfs(fs) && static_cast<long>(fs.f_type) != sysfs_magic)
+    return init.refused(EAGAIN, "ERR_ESCAPE", "the mount table changed while it was read");
+  if (set_propagation(init, mount.get(), MS_SLAVE | MS_REC, point) != Result::ok) return Result::failed;
+  if (classic_umount(init, mount.get(), point) == Result::ok) return Result::ok;
+  if (init.failure.error != EINVAL && init.failure.error != EPERM) return Result::failed;
+  return classic_mount(init, "tmpfs", mount.get(), point, "tmpfs", 0, "");
 }
 
 // One line of mountinfo: a procfs or sysfs shown from its root, not below the rootfs?
@@ -175,8 +191,11 @@ Result steps::move_root(Init& init, const Message&) {
   munmap(text, room);
   if (call(SYS_move_mount, init.root.get(), "", AT_FDCWD, "/", move_mount_f_empty_path) < 0) {
     if (errno != ENOSYS && errno != EPERM) return init.failed("move_mount", rootfs, "/");
-    if (call(SYS_mount, rootfs, "/", "", MS_MOVE, nullptr) < 0)
-      return init.failed("mount", rootfs, "/", Raw{"MS_MOVE"});
+    const Fd slash(call(SYS_openat, AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    Text<40> self;
+    self.add("self/fd/").number(static_cast<uint64_t>(init.root.get()));
+    if (!slash || classic_mount(init, self.c_str(), slash.get(), "/", "", MS_MOVE, "") != Result::ok)
+      return Result::failed;
   }
   return chroot(init, Message());
 }
@@ -184,14 +203,23 @@ Result steps::move_root(Init& init, const Message&) {
 Result steps::remount_readonly(Init& init, const Message& message) {
   const char* path = init.text(message, 1);
   if (need_root(init) != Result::ok) return Result::failed;
-  const Fd target = open_in_root(init, path, O_PATH);
-  if (!target) return init.failed("openat2", Raw{"rootfs"}, path, Raw{"O_PATH"});
+  Fd target;
+  if (message.has(4)) {
+    if (message.u32(4) >= init.late_count)
+      return init.refused(EBADMSG, "", "the plan has no such late mount");
+    target = static_cast<Fd&&>(init.late[message.u32(4)]);
+    // An optional mount that could not be made.
+    if (!target) return Result::ok;
+  } else {
+    target = open_in_root(init, path, O_PATH);
+    if (!target) return init.failed("openat2", Raw{"rootfs"}, path, Raw{"O_PATH"});
+  }
   const uint64_t attributes =
       MOUNT_ATTR_RDONLY | (mount_attributes(message.number(2)) &
                            ~static_cast<uint64_t>(MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME));
   if (set_attributes(init, target.get(), attributes, 0, message.flag(3), path) == Result::ok)
     return Result::ok;
-  if (init.failure.error != ENOSYS) return Result::failed;
+  if (!denied(init) || message.flag(3)) return Result::failed;
   return classic_mount(init, "", target.get(), path, "", MS_BIND | MS_REMOUNT | MS_RDONLY | message.number(2),
                        "");
 }

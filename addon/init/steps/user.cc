@@ -123,7 +123,7 @@ Result steps::seccomp(Init& init, const Message& message) {
   // What would need calls that a profile may lack (docs/start-sequence.md has the list that it must allow).
   if (init.fifo >= 0 && prepare_reopen(init, init.fifo) != Result::ok) return Result::failed;
   const uint32_t first = 3 + init.exec.u32(4);
-  if (call(SYS_close_range, first, ~0u, close_range_cloexec) < 0)
+  if (!mark_close_on_exec(first))
     return init.failed("close_range", first, Hex{~0u}, Raw{"CLOSE_RANGE_CLOEXEC"});
   init.filtered = true;
   const bool notify = message.flag(3);
