@@ -17,7 +17,7 @@ import { fileURLToPath } from 'node:url';
 import { binding, type SpawnJob } from '../../lib/native/binding.ts';
 import { encodePlan, type Fault } from '../../lib/plan/encode.ts';
 import { MS } from '../../lib/plan/numbers.ts';
-import type { MountStep, Step } from '../../lib/plan/steps.ts';
+import type { MountStep, Step, StepOf } from '../../lib/plan/steps.ts';
 import type { TestContext } from '../harness/test.ts';
 import { addon, type EventOf, Run } from './stand-in.ts';
 
@@ -99,7 +99,7 @@ export const openRootfs = (path: string): Step[] => [
   { kind: 'openRootfs', path, bind: true, parentPropagation: MS.PRIVATE },
 ];
 
-export const nullDevice: Step = {
+export const nullDevice: StepOf<'device'> = {
   kind: 'device',
   path: '/dev/null',
   type: 'c',
