@@ -3,7 +3,7 @@ import { hookNames, namespaceTypes } from './config/convert.ts';
 import { mountOptionNames } from './config/mount-options.ts';
 import { seccompActions, seccompArchitectures, seccompFlags, seccompOperators } from './config/seccomp.ts';
 import { binding } from './native/binding.ts';
-import { capabilities } from './plan/numbers.ts';
+import { capabilities, memoryPolicyFlags, memoryPolicyModes } from './plan/numbers.ts';
 
 export interface Features {
   readonly ociVersionMin: string;
@@ -31,6 +31,7 @@ export interface Features {
     readonly apparmor: { readonly enabled: boolean };
     readonly selinux: { readonly enabled: boolean };
     readonly intelRdt: { readonly enabled: boolean };
+    readonly memoryPolicy: { readonly modes: readonly string[]; readonly flags: readonly string[] };
     readonly mountExtensions: { readonly idmap: { readonly enabled: boolean } };
     readonly netDevices: { readonly enabled: boolean };
   };
@@ -66,7 +67,7 @@ export function features(): Features {
     hooks: hookNames,
     mountOptions: mountOptionNames(),
     linux: {
-      namespaces: namespaceTypes.filter(type => type !== 'user' && type !== 'time').sort(),
+      namespaces: namespaceTypes.filter(type => type !== 'user').sort(),
       capabilities: Object.keys(capabilities),
       cgroup: { v1: true, v2: true, systemd: false, systemdUser: false, rdma: true },
       seccomp: {
@@ -80,6 +81,10 @@ export function features(): Features {
       apparmor: { enabled: false },
       selinux: { enabled: false },
       intelRdt: { enabled: false },
+      memoryPolicy: {
+        modes: Object.keys(memoryPolicyModes).sort(),
+        flags: Object.keys(memoryPolicyFlags).sort(),
+      },
       mountExtensions: { idmap: { enabled: false } },
       netDevices: { enabled: false },
     },

@@ -80,6 +80,14 @@ async function runFile(file) {
     );
     if (row.error) print.push(`${row.error.replace(/^/gm, '     ')}\n`);
   };
+  // What the harness says of a test that ran: the properties of the specification that it proves, the traps.
+  const annotate = message => {
+    const text = /^annotation (\{.*\})$/.exec(message)?.[1];
+    if (text === undefined) return;
+    const { name, proves, traps } = JSON.parse(text);
+    const row = rows.findLast(one => one.name === name);
+    if (row !== undefined) Object.assign(row, { proves, traps });
+  };
   const stream = run({
     files: [join(root, bundlePath(file, options.bundles))],
     concurrency: 1,
@@ -88,6 +96,7 @@ async function runFile(file) {
   for await (const { type, data } of stream) {
     if (type === 'test:pass') add('passed', data);
     else if (type === 'test:fail') add('failed', data);
+    else if (type === 'test:diagnostic') annotate(data.message);
     else if (type === 'test:stdout' || type === 'test:stderr')
       output = `${output.slice(-16_000)}${data.message}`;
   }

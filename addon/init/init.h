@@ -79,6 +79,7 @@ struct Init {
   char home[4096];
   Bytes state;  // OCI state from the last Go, for hooks
 
+  bool clock_moved = false;  // a time namespace was entered: CLOCK_MONOTONIC has jumped
   uint64_t durations[max_durations];
   uint32_t duration_count = 0;
   uint32_t step_count = 0;

@@ -92,8 +92,9 @@ static Result check_plan(Init& init, Bytes* steps, const Kind** kinds) {
       return;
     }
     init.waits |= kind->run == steps::wait_start;
-    init.needs_procfs |= kind->run == steps::sysctl || kind->run == steps::apparmor ||
-                         kind->run == steps::selinux || (kind->run == steps::wait_start && message.has(1));
+    init.needs_procfs |= kind->run == steps::time_namespace || kind->run == steps::sysctl ||
+                         kind->run == steps::apparmor || kind->run == steps::selinux ||
+                         (kind->run == steps::wait_start && message.has(1));
     if (kind->run == steps::wait_start && message.has(1))
       init.fifo = init.first_slot + static_cast<int>(message.u32(1));
     if (kind->run == steps::exec) init.exec = message;
@@ -139,7 +140,8 @@ static void survive_pipe_signal(const Init& init) {
     // answer with a kill: behind one nothing is timed.
     const uint64_t after = init.filtered ? before : monotonic_ns();
     if (i < Init::max_durations) {
-      init.durations[i] = after - before;
+      init.durations[i] = init.clock_moved ? 0 : after - before;
+      init.clock_moved = false;
       init.duration_count = i + 1;
     }
     before = after;

@@ -80,6 +80,17 @@ Fd reopen(Init& init, int fd, int flags) {
   return Fd(opened);
 }
 
+Fd open_own_namespace(Init& init, const char* name) {
+  const Fd directory = open_proc(init, "self/ns", O_PATH | O_DIRECTORY, 0);
+  if (!directory) return Fd();
+  // The link itself must be procfs' own before it is followed.
+  open_how how = {};
+  how.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV;
+  if (!Fd(call(SYS_openat2, directory.get(), name, &how, sizeof how))) return Fd();
+  return Fd(call(SYS_openat, directory.get(), name, O_RDONLY | O_CLOEXEC));
+}
+
 // One call with the handle as the working directory, since mount(2) and umount2(2) know no dirfd.
 template <typename Call>
 static Result in_procfs(Init& init, long& result, Call call_it) {

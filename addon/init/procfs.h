@@ -15,6 +15,8 @@ Result write_proc(Init& init, const char* path, const char* value);
 Result prepare_reopen(Init& init, int fd);
 // A new open of the file behind one of our own descriptors; the caller looks at the value.
 Fd reopen(Init& init, int fd, int flags);
+// One of this process' own namespaces, by its name in /proc/self/ns; invalid Fd and errno on failure.
+Fd open_own_namespace(Init& init, const char* name);
 // mount(2) onto the file behind `target`, for kernels and sandboxes without the new mount API: the target is
 // self/fd/N relative to the handle, so no path of the rootfs is walked again (CVE-2021-30465).
 Result classic_mount(Init& init, const char* source, int target, const char* target_path, const char* type,

@@ -224,6 +224,14 @@ export interface Config {
   /** Names as given; both spellings (`.` and `/`) are legal. */
   readonly sysctl: { readonly [name: string]: string };
   readonly mountLabel?: string;
+  /** Of a new time namespace: clock → offset from the host's. */
+  readonly timeOffsets?: { readonly [clock: string]: { readonly secs: number; readonly nanosecs: number } };
+  /** nodes: a list such as `0-3,7`, or ''. */
+  readonly memoryPolicy?: {
+    readonly mode: string;
+    readonly nodes: string;
+    readonly flags: readonly string[];
+  };
   readonly personality?: { readonly domain: string; readonly flags?: readonly string[] };
   readonly seccomp?: Seccomp;
   /** As given (cgroupsPath); undefined: `/<id>`. */

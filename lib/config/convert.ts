@@ -110,6 +110,16 @@ export function convertSpec(spec: Spec, bundle: string, options: ConfigOptions):
     readonlyPaths: linux.readonlyPaths ?? [],
     sysctl: linux.sysctl ?? {},
     ...given('mountLabel', linux.mountLabel),
+    ...convertTimeOffsets(linux),
+    ...(linux.memoryPolicy === undefined
+      ? {}
+      : {
+          memoryPolicy: {
+            mode: linux.memoryPolicy.mode,
+            nodes: (linux.memoryPolicy.nodes ?? '').trim(),
+            flags: linux.memoryPolicy.flags ?? [],
+          },
+        }),
     ...(linux.personality === undefined ? {} : { personality: linux.personality }),
     ...(linux.seccomp === undefined ? {} : { seccomp: linux.seccomp }),
     ...given('cgroupsPath', linux.cgroupsPath),
@@ -216,6 +226,15 @@ function convertMount(mount: SpecMount, bundle: string): Mount {
     destination: resolve('/', mount.destination),
     source: bind ? resolve(bundle, source) : source,
     type: bind ? 'bind' : (mount.type ?? ''),
+  };
+}
+
+function convertTimeOffsets({ timeOffsets }: SpecLinux): Pick<Config, 'timeOffsets'> {
+  if (timeOffsets === undefined || Object.keys(timeOffsets).length === 0) return {};
+  return {
+    timeOffsets: Object.fromEntries(
+      Object.entries(timeOffsets).map(([clock, { secs = 0, nanosecs = 0 }]) => [clock, { secs, nanosecs }]),
+    ),
   };
 }
 

@@ -22,15 +22,11 @@ const rules: readonly Rule[] = [
     for (const [index, { type }] of (linux?.namespaces ?? []).entries()) {
       const path = `linux.namespaces[${index}].type`;
       yield* when(type === 'user', path, 'user namespaces are not supported');
-      yield* when(type === 'time', path, 'time namespaces are not supported');
     }
   },
   function* idMappings({ linux }) {
     yield* when(some(linux?.uidMappings), 'linux.uidMappings', 'user namespaces are not supported');
     yield* when(some(linux?.gidMappings), 'linux.gidMappings', 'user namespaces are not supported');
-  },
-  function* timeOffsets({ linux }) {
-    yield* when(filled(linux?.timeOffsets), 'linux.timeOffsets', 'time namespaces are not supported');
   },
   function* idmappedMounts({ mounts }) {
     for (const [index, mount] of (mounts ?? []).entries()) {
@@ -46,9 +42,6 @@ const rules: readonly Rule[] = [
   },
   function* intelRdt({ linux }) {
     yield* when(linux?.intelRdt !== undefined, 'linux.intelRdt', 'Intel RDT is not supported');
-  },
-  function* memoryPolicy({ linux }) {
-    yield* when(linux?.memoryPolicy !== undefined, 'linux.memoryPolicy', 'memory policies are not supported');
   },
   function* mountLabel({ linux }) {
     yield* when(set(linux?.mountLabel), 'linux.mountLabel', 'SELinux labels are not supported');

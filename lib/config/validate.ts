@@ -4,11 +4,11 @@
  */
 import { isAbsolute } from 'node:path';
 import { ConfigError, type ConfigIssue } from '../errors.ts';
-import { MS, numberOf, personalities } from '../plan/numbers.ts';
+import { MS, memoryPolicyFlags, memoryPolicyModes, numberOf, personalities } from '../plan/numbers.ts';
 import { hookNames, namespaceTypes } from './convert.ts';
 import { parseMountOptions, propagations } from './mount-options.ts';
 import { seccompIssues } from './seccomp.ts';
-import type { Spec } from './spec.ts';
+import type { Spec, SpecLinux } from './spec.ts';
 import { sysctlIssue } from './sysctl.ts';
 import { isCpuList } from './validate-process.ts';
 
@@ -140,6 +140,30 @@ const rules: readonly Rule[] = [
       }
     }
   },
+  function* timeOffsets({ linux }) {
+    const offsets = Object.entries(linux?.timeOffsets ?? {});
+    if (offsets.length === 0) return;
+    const time = linux?.namespaces?.find(({ type }) => type === 'time');
+    if (time === undefined) {
+      const message = "time namespace offsets specified, but time namespace isn't enabled in the config";
+      yield { path: 'linux.timeOffsets', message };
+    } else if (time.path) {
+      const message =
+        'time namespace enabled, but both namespace path and time offsets specified -- you may only provide one';
+      yield { path: 'linux.timeOffsets', message };
+    }
+    for (const [clock, { nanosecs = 0 }] of offsets) {
+      const path = `linux.timeOffsets.${clock}`;
+      if (clock !== 'monotonic' && clock !== 'boottime') {
+        yield { path, message: 'only the clocks monotonic and boottime have an offset' };
+      }
+      // time_namespaces(7): ERANGE.
+      if (nanosecs > 999_999_999) yield { path: `${path}.nanosecs`, message: 'must be below 1000000000' };
+    }
+  },
+  function* memoryPolicy({ linux }) {
+    if (linux?.memoryPolicy !== undefined) yield* memoryPolicyIssues(linux.memoryPolicy);
+  },
   function* personality({ linux }) {
     const domain = linux?.personality?.domain;
     if (domain !== undefined && numberOf(personalities, domain) === undefined) {
@@ -162,6 +186,36 @@ const rules: readonly Rule[] = [
     if (Object.hasOwn(annotations, '')) yield { path: 'annotations[""]', message: 'a key must not be empty' };
   },
 ];
+
+const nodeless = new Set(['MPOL_DEFAULT', 'MPOL_LOCAL']);
+
+/** set_mempolicy(2): which modes take nodes; runc's words. */
+function* memoryPolicyIssues(policy: NonNullable<SpecLinux['memoryPolicy']>): Iterable<ConfigIssue> {
+  const { mode, flags = [] } = policy;
+  const nodes = (policy.nodes ?? '').trim();
+  const at = 'linux.memoryPolicy';
+  if (numberOf(memoryPolicyModes, mode) === undefined) {
+    yield { path: `${at}.mode`, message: `invalid memory policy mode: "${mode}"` };
+  } else if (nodeless.has(mode) && nodes !== '') {
+    yield { path: `${at}.nodes`, message: `memory policy mode ${mode} requires 0 nodes but got "${nodes}"` };
+  } else if (!nodeless.has(mode) && mode !== 'MPOL_PREFERRED' && nodes === '') {
+    const message = `memory policy mode ${mode} requires at least one node but got 0`;
+    yield { path: `${at}.nodes`, message };
+  }
+  // 1024 nodes are the most that a kernel is built for (CONFIG_NODES_SHIFT).
+  const highest = Math.max(0, ...(nodes.match(/\d+/g) ?? []).map(Number));
+  if (nodes !== '' && (!isCpuList(nodes) || highest > 1023)) {
+    yield { path: `${at}.nodes`, message: `must be a list such as "0-3,7", not "${nodes}"` };
+  }
+  for (const [index, flag] of flags.entries()) {
+    if (numberOf(memoryPolicyFlags, flag) !== undefined) continue;
+    yield { path: `${at}.flags[${index}]`, message: `invalid memory policy flag: "${flag}"` };
+  }
+  if (flags.includes('MPOL_F_STATIC_NODES') && flags.includes('MPOL_F_RELATIVE_NODES')) {
+    const message = 'MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other';
+    yield { path: `${at}.flags`, message };
+  }
+}
 
 function* utsName(spec: Spec, name: 'hostname' | 'domainname'): Generator<ConfigIssue> {
   const value = spec[name] ?? '';

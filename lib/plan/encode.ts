@@ -95,6 +95,7 @@ const messages = {
   waitStart: pb.WaitStart,
   exec: pb.Exec,
   affinity: pb.Affinity,
+  timeNamespace: pb.TimeNamespace,
 } satisfies Record<StepKind, { encode(message: object, writer?: Writer): Writer }>;
 
 /** The tag of a step's field in the oneof: the first bytes of a Step with an empty message, without its length 0. */

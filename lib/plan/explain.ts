@@ -10,6 +10,8 @@ import {
   ioPriorityClasses,
   MOUNT_ATTR,
   MS,
+  memoryPolicyFlags,
+  memoryPolicyModes,
   nameOf,
   personalities,
   RLIM_INFINITY,
@@ -85,13 +87,13 @@ const hookArguments = (step: StepOf<'hooks'>): { [name: string]: Explained } => 
   ),
 });
 
-/** The CPUs of a mask, as a list. */
-function cpuList(mask: Uint8Array): number[] {
-  const cpus: number[] = [];
-  for (const [index, byte] of mask.entries()) {
-    for (let bit = 0; bit < 8; bit++) if (byte & (1 << bit)) cpus.push(index * 8 + bit);
+/** The set bits of words, the lowest word first: CPUs, NUMA nodes. */
+function bitList(words: readonly number[], width = 32): number[] {
+  const bits: number[] = [];
+  for (const [index, word] of words.entries()) {
+    for (let bit = 0; bit < width; bit++) if ((word >>> bit) & 1) bits.push(index * width + bit);
   }
-  return cpus;
+  return bits;
 }
 
 function argumentsOf(step: Step): { readonly [name: string]: Explained } {
@@ -147,7 +149,11 @@ function argumentsOf(step: Step): { readonly [name: string]: Explained } {
     case 'personality':
       return { domain: named(step.domain, nameOf(personalities, step.domain)) };
     case 'memoryPolicy':
-      return { mode: step.mode, nodeMask: step.nodeMask };
+      return present({
+        mode: nameOf(memoryPolicyModes, step.mode & 0xfff) ?? step.mode,
+        flags: flagNames(memoryPolicyFlags, '', step.mode & ~0xfff),
+        nodes: bitList(step.nodeMask),
+      });
     case 'seccomp':
       return present({
         instructions: step.program.length / 8,
@@ -166,7 +172,7 @@ function argumentsOf(step: Step): { readonly [name: string]: Explained } {
     case 'umask':
       return { mask: octal(step.mask) };
     case 'affinity':
-      return { cpus: cpuList(step.mask) };
+      return { cpus: bitList([...step.mask], 8) };
     default: {
       const { kind: _, ...fields } = step;
       return present(fields);

@@ -39,7 +39,9 @@ const pathOf = (config: Config, type: NamespaceType): string | undefined =>
 export function planNamespaces(config: Config, bornInCgroup: boolean): NamespacePlan {
   refuseUnsupported(config);
   let fresh = 0;
-  for (const { type, path } of config.namespaces) if (path === undefined) fresh |= namespaceFlags[type];
+  // The timeNamespace step makes that one: its offsets come between unshare and the first process in it.
+  for (const { type, path } of config.namespaces)
+    if (path === undefined && type !== 'time') fresh |= namespaceFlags[type];
 
   const joins: Step[] = [];
   for (const type of joinOrder) {
@@ -72,9 +74,6 @@ function refuseUnsupported(config: Config): void {
       'linux.namespaces',
       'a new pid namespace below a user namespace that is joined by path',
     );
-  }
-  if (hasNewNamespace(config, 'time')) {
-    throw unsupported('linux.namespaces', 'a new time namespace');
   }
   if (hasNamespace(config, 'mount')) return;
   // They would change the host's mounts and outlive the container.

@@ -180,6 +180,22 @@ export const ioPriorityClasses = {
 } as const satisfies NumberTable;
 export const IOPRIO_CLASS_SHIFT = 13;
 
+/** set_mempolicy(2), linux/mempolicy.h: modes, and the flags that are or'ed to them. */
+export const memoryPolicyModes = {
+  MPOL_DEFAULT: 0,
+  MPOL_PREFERRED: 1,
+  MPOL_BIND: 2,
+  MPOL_INTERLEAVE: 3,
+  MPOL_LOCAL: 4,
+  MPOL_PREFERRED_MANY: 5,
+  MPOL_WEIGHTED_INTERLEAVE: 6,
+} as const satisfies NumberTable;
+export const memoryPolicyFlags = {
+  MPOL_F_NUMA_BALANCING: 0x2000,
+  MPOL_F_RELATIVE_NODES: 0x4000,
+  MPOL_F_STATIC_NODES: 0x8000,
+} as const satisfies NumberTable;
+
 /** personality(2), the domains of the specification. */
 export const personalities = {
   LINUX: 0x0,

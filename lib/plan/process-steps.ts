@@ -8,6 +8,8 @@ import { unsupported } from './namespaces.ts';
 import {
   capabilities as capabilityNumbers,
   ioPriorityValue,
+  memoryPolicyFlags,
+  memoryPolicyModes,
   type NumberTable,
   numberOf,
   personalities,
@@ -157,6 +159,19 @@ export function personalitySteps({ personality }: Config): Step[] {
   return [{ kind: 'personality', domain }];
 }
 
+/** The policy is the process' own and inherited (set_mempolicy(2)): for the container's first process and for an exec. */
+export function memoryPolicySteps({ memoryPolicy }: Config): Step[] {
+  if (memoryPolicy === undefined) return [];
+  let mode = required(memoryPolicyModes, memoryPolicy.mode, 'linux.memoryPolicy.mode');
+  for (const flag of memoryPolicy.flags) {
+    mode |= required(memoryPolicyFlags, flag, 'linux.memoryPolicy.flags');
+  }
+  if (memoryPolicy.nodes === '') return [{ kind: 'memoryPolicy', mode, nodeMask: [] }];
+  const bytes = cpuMask(memoryPolicy.nodes, 'linux.memoryPolicy.nodes');
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+  return [{ kind: 'memoryPolicy', mode, nodeMask: [...words] }];
+}
+
 /** The last steps before `ready`: a low RLIMIT_NOFILE or RLIMIT_FSIZE would hinder whatever came after. */
 export function rlimitSteps(process: ProcessConfig): Step[] {
   return process.rlimits.map(({ type, soft, hard }) => ({
@@ -261,7 +276,7 @@ export function cpuMask(list: string, path: string): Uint8Array {
     // CPU_SETSIZE of the kernel's largest configuration (CONFIG_NR_CPUS).
     if (match === null || last < first || last >= 8192) {
       throw new ConfigError('ERR_SPEC_INVALID', {
-        issues: [{ path, message: `not a list of CPUs: ${JSON.stringify(list)}` }],
+        issues: [{ path, message: `not a list of numbers: ${JSON.stringify(list)}` }],
       });
     }
     for (let cpu = first; cpu <= last; cpu++) cpus.push(cpu);

@@ -12,6 +12,7 @@ import {
   consoleStep,
   execStep,
   lastPrivilegeSteps,
+  memoryPolicySteps,
   personalitySteps,
   rlimitSteps,
   type SeccompProgram,
@@ -67,9 +68,15 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
     steps.push(consoleStep(process, false));
   }
   if (process.noNewPrivileges) steps.push({ kind: 'noNewPrivileges' });
-  steps.push(...schedulingSteps(process), ...personalitySteps(config), ...rlimitSteps(process), {
-    kind: 'ready',
-  });
+  steps.push(
+    ...schedulingSteps(process),
+    ...personalitySteps(config),
+    ...memoryPolicySteps(config),
+    ...rlimitSteps(process),
+    {
+      kind: 'ready',
+    },
+  );
 
   // After the user's change, unlike in a container's start: the profile of a running container may forbid what
   // comes before (runc's linuxSetnsInit).

@@ -13,6 +13,7 @@ import {
   execStep,
   hookStep,
   lastPrivilegeSteps,
+  memoryPolicySteps,
   personalitySteps,
   rlimitSteps,
   type SeccompProgram,
@@ -98,6 +99,8 @@ function enterSteps(
   // While the host's procfs is in sight, and before a user namespace takes the right to lower it (proc_pid_oom_score_adj(5)).
   if (process.oomScoreAdj !== undefined) steps.push({ kind: 'oomScoreAdj', value: process.oomScoreAdj });
   steps.push(...joins, ...unshare);
+  // After the user namespace, whose root may make one; before anything that shows a time.
+  if (hasNewNamespace(config, 'time')) steps.push({ kind: 'timeNamespace', offsets: offsetLines(config) });
   // A keyring of the container's own, else it could read its parent's session keys (session-keyring(7)). After the
   // namespaces, since keys belong to a user namespace.
   if (!config.noNewKeyring) steps.push({ kind: 'sessionKeyring', name: sessionKeyring(containerId) });
@@ -105,6 +108,12 @@ function enterSteps(
   if (hasNewNamespace(config, 'network')) steps.push({ kind: 'loopback' });
   return steps;
 }
+
+/** time_namespaces(7): one line each, `monotonic SECONDS NANOSECONDS`. */
+const offsetLines = ({ timeOffsets }: Config): string =>
+  Object.entries(timeOffsets ?? {})
+    .map(([clock, { secs, nanosecs }]) => `${clock} ${secs} ${nanosecs}\n`)
+    .join('');
 
 /** The root file system, until the moment before it becomes `/`: host paths are still in sight as bind sources. */
 function rootfsSteps(config: Config, { cgroupMounts, hostHasKcore }: StandardInitContext): Step[] {
@@ -190,7 +199,7 @@ function restrictSteps(config: Config, process: ProcessConfig): Step[] {
   const steps: Step[] = [];
   if (process.noNewPrivileges) steps.push({ kind: 'noNewPrivileges' });
   steps.push(...schedulingSteps(process));
-  steps.push(...personalitySteps(config));
+  steps.push(...personalitySteps(config), ...memoryPolicySteps(config));
   return steps;
 }
 

@@ -137,7 +137,9 @@ export type Step =
       readonly setHome: boolean;
       readonly preservedFds: number;
     }
-  | { readonly kind: 'affinity'; readonly mask: Uint8Array };
+  | { readonly kind: 'affinity'; readonly mask: Uint8Array }
+  /** A new time namespace, with the lines for /proc/PID/timens_offsets. */
+  | { readonly kind: 'timeNamespace'; readonly offsets: string };
 
 export interface MountStep {
   readonly kind: 'mount';

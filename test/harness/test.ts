@@ -14,6 +14,14 @@ export interface TestOptions {
   readonly timeoutMs?: number;
   /** A test that itself leaks on purpose says false and why in a comment. Default: true for test/integration. */
   readonly leaks?: boolean;
+  /**
+   * Properties of runtime-spec 1.3 that the test proves by looking at the container: their paths in config.json
+   * (`linux.resources.pids.limit`, `mounts[].options[rro]`), or `features.` and the path there. `scripts/conformance.mjs`
+   * makes docs/spec-conformance.md of them.
+   */
+  readonly proves?: readonly string[];
+  /** Which of the 25 traps of re-implementations it is (test/traps.json), 1 to 25. */
+  readonly trap?: number | readonly number[];
 }
 export type { TestContext } from 'node:test';
 export type TestFunction = (t: TestContext) => void | Promise<void>;
@@ -55,6 +63,7 @@ export function test(name: string, second: TestOptions | TestFunction, third?: T
   }
   const limitMs = (options.timeoutMs ?? 30_000) * slowness;
   nodeTest(name, { timeout: limitMs + 60_000 * slowness }, async t => {
+    annotate(t, name, options);
     const checked = options.leaks ?? integration;
     const before = checked ? await warmSnapshot() : undefined;
     const cleanups: (() => unknown)[] = [];
@@ -70,6 +79,13 @@ export function test(name: string, second: TestOptions | TestFunction, third?: T
     if (errors.length === 1) throw errors[0];
     if (errors.length > 1) throw new AggregateError(errors, errors.map(String).join('\n'));
   });
+}
+
+/** scripts/test.mjs records it with the result. */
+function annotate(t: TestContext, name: string, { proves = [], trap = [] }: TestOptions): void {
+  const traps = [trap].flat();
+  if (proves.length + traps.length === 0) return;
+  t.diagnostic(`annotation ${JSON.stringify({ name, proves, traps })}`);
 }
 
 /** `after` goes to our own list, so that the leak check comes after the last of them. */

@@ -59,9 +59,10 @@ Result steps::memory_policy(Init& init, const Message& message) {
   uint64_t mask[most] = {0};
   size_t words = 0;
   message.each_number(2, [&](uint64_t word) {
-    if (words < most) mask[words] = word;
+    if (words / 2 < most) mask[words / 2] |= (word & 0xffffffffu) << (words % 2 * 32);
     words++;
   });
+  words = (words + 1) / 2;
   if (words > most) return init.refused(EINVAL, "", "the node mask is too long");
   const uint32_t mode = message.u32(1);
   // The kernel looks at one bit less than it is told, set_mempolicy(2) NOTES.

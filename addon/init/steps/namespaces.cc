@@ -61,6 +61,7 @@ Result steps::setns(Init& init, const Message& message) {
   // While the host's procfs is whole and the right to make one is there; the container's own may be covered.
   if (init.needs_procfs && open_procfs(init) != Result::ok) return Result::failed;
   if (call(SYS_setns, fd, type) < 0) return init.failed("setns", name.c_str(), Hex{type});
+  init.clock_moved = (type & CLONE_NEWTIME) != 0;
   if ((type & CLONE_NEWNS) != 0) {
     // The root and everything found in it belonged to the namespace that was left.
     init.root.reset();
@@ -88,6 +89,23 @@ Result steps::session_keyring(Init& init, const Message& message) {
   static constexpr uint32_t permissions = 0x3f130000 | 0x00080000;
   if (call(SYS_keyctl, KEYCTL_SETPERM, ring, permissions) < 0)
     return init.failed("keyctl", Raw{"KEYCTL_SETPERM"}, ring, Hex{permissions});
+  return Result::ok;
+}
+
+// A new time namespace is for children only, and its offsets may be written until the first process is in it
+// (time_namespaces(7)); this process is the first, by setns: before Linux 6.3 an exec does not enter it.
+Result steps::time_namespace(Init& init, const Message& message) {
+  if (open_procfs(init) != Result::ok) return Result::failed;
+  if (call(SYS_unshare, CLONE_NEWTIME) < 0) return init.failed("unshare", Raw{"CLONE_NEWTIME"});
+  // In the host's procfs, the fallback, self is this process too: a pid namespace has its own view of it.
+  const char* offsets = init.text(message, 1);
+  if (offsets[0] != 0 && write_proc(init, "self/timens_offsets", offsets) != Result::ok)
+    return Result::failed;
+  const Fd own(open_own_namespace(init, "time_for_children"));
+  if (!own) return init.failed("openat", Raw{"procfs"}, "self/ns/time_for_children");
+  if (call(SYS_setns, own.get(), CLONE_NEWTIME) < 0)
+    return init.failed("setns", "self/ns/time_for_children", Raw{"CLONE_NEWTIME"});
+  init.clock_moved = true;
   return Result::ok;
 }
 

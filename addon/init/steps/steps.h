@@ -60,6 +60,7 @@ Result find_executable(Init&, const Message&);
 Result wait_start(Init&, const Message&);
 Result exec(Init&, const Message&);
 Result affinity(Init&, const Message&);
+Result time_namespace(Init&, const Message&);
 }  // namespace steps
 
 }  // namespace init

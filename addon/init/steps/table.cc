@@ -56,8 +56,19 @@ static constexpr Kind kinds[] = {
     {"affinity", steps::affinity, 0},
 };
 
+// Those whose numbers are not consecutive.
+static constexpr struct {
+  uint32_t number;
+  Kind kind;
+} later[] = {
+    {75, {"timeNamespace", steps::time_namespace, text(1)}},
+};
+
 const Kind* kind_of(uint32_t number) {
-  return number == 0 || number >= sizeof kinds / sizeof kinds[0] ? nullptr : &kinds[number];
+  if (number != 0 && number < sizeof kinds / sizeof kinds[0]) return &kinds[number];
+  for (const auto& row : later)
+    if (row.number == number) return &row.kind;
+  return nullptr;
 }
 
 }  // namespace init

@@ -45,6 +45,58 @@ const shapes: Row[] = [
 ];
 
 const meanings: Row[] = [
+  [
+    { 'linux.timeOffsets': { monotonic: { secs: 1 } } },
+    "linux.timeOffsets: time namespace offsets specified, but time namespace isn't enabled in the config",
+  ],
+  [
+    {
+      'linux.namespaces': [...ns('mount', 'uts'), { type: 'time', path: '/proc/self/ns/time' }],
+      'linux.timeOffsets': { boottime: { secs: 1 } },
+    },
+    'linux.timeOffsets: time namespace enabled, but both namespace path and time offsets specified -- you may only provide one',
+  ],
+  [
+    { 'linux.namespaces': ns('mount', 'uts', 'time'), 'linux.timeOffsets': { realtime: { secs: 1 } } },
+    'linux.timeOffsets.realtime: only the clocks monotonic and boottime have an offset',
+  ],
+  [
+    {
+      'linux.namespaces': ns('mount', 'uts', 'time'),
+      'linux.timeOffsets': { monotonic: { nanosecs: 1_000_000_000 } },
+    },
+    'linux.timeOffsets.monotonic.nanosecs: must be below 1000000000',
+  ],
+  [
+    { 'linux.memoryPolicy': { mode: 'MPOL_NONE' } },
+    'linux.memoryPolicy.mode: invalid memory policy mode: "MPOL_NONE"',
+  ],
+  [
+    { 'linux.memoryPolicy': { mode: 'MPOL_BIND' } },
+    'linux.memoryPolicy.nodes: memory policy mode MPOL_BIND requires at least one node but got 0',
+  ],
+  [
+    { 'linux.memoryPolicy': { mode: 'MPOL_LOCAL', nodes: '0' } },
+    'linux.memoryPolicy.nodes: memory policy mode MPOL_LOCAL requires 0 nodes but got "0"',
+  ],
+  [
+    { 'linux.memoryPolicy': { mode: 'MPOL_BIND', nodes: '0-1024' } },
+    'linux.memoryPolicy.nodes: must be a list such as "0-3,7", not "0-1024"',
+  ],
+  [
+    { 'linux.memoryPolicy': { mode: 'MPOL_BIND', nodes: '0', flags: ['MPOL_F_X'] } },
+    'linux.memoryPolicy.flags[0]: invalid memory policy flag: "MPOL_F_X"',
+  ],
+  [
+    {
+      'linux.memoryPolicy': {
+        mode: 'MPOL_BIND',
+        nodes: '0',
+        flags: ['MPOL_F_STATIC_NODES', 'MPOL_F_RELATIVE_NODES'],
+      },
+    },
+    'linux.memoryPolicy.flags: MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other',
+  ],
   [{ ociVersion: '2.0.0' }, 'ociVersion: must be a version 1.x of the specification, not "2.0.0"'],
   [
     { 'linux.namespaces': ns('pid', 'mount', 'uts', 'pid') },
@@ -218,16 +270,8 @@ const unsupported: Row[] = [
     { 'linux.namespaces': ns('mount', 'uts', 'user') },
     'linux.namespaces[2].type: user namespaces are not supported',
   ],
-  [
-    { 'linux.namespaces': ns('mount', 'uts', 'time') },
-    'linux.namespaces[2].type: time namespaces are not supported',
-  ],
   [{ 'linux.uidMappings': mappings }, 'linux.uidMappings: user namespaces are not supported'],
   [{ 'linux.gidMappings': mappings }, 'linux.gidMappings: user namespaces are not supported'],
-  [
-    { 'linux.timeOffsets': { monotonic: { secs: 1 } } },
-    'linux.timeOffsets: time namespaces are not supported',
-  ],
   [
     { mounts: [{ destination: '/x', source: '/', options: ['bind'], uidMappings: mappings }] },
     'mounts[0].uidMappings: idmapped mounts are not supported',
@@ -238,7 +282,6 @@ const unsupported: Row[] = [
   ],
   [{ 'linux.netDevices': { eth0: {} } }, 'linux.netDevices: moving network devices is not supported'],
   [{ 'linux.intelRdt': { closID: 'x' } }, 'linux.intelRdt: Intel RDT is not supported'],
-  [{ 'linux.memoryPolicy': { mode: 'MPOL_BIND' } }, 'linux.memoryPolicy: memory policies are not supported'],
   [{ 'linux.mountLabel': 'x' }, 'linux.mountLabel: SELinux labels are not supported'],
   [
     { 'linux.personality': { domain: 'LINUX', flags: ['X'] } },

@@ -167,6 +167,9 @@ export const fullConfig: Config = {
   rootfsPropagation: MS.SHARED | MS.REC,
   domainname: 'example',
   process: fullProcess,
+  namespaces: [...defaultConfig.namespaces, { type: 'time' }],
+  timeOffsets: { monotonic: { secs: -5, nanosecs: 0 }, boottime: { secs: 3600, nanosecs: 1 } },
+  memoryPolicy: { mode: 'MPOL_BIND', nodes: '0-1,40', flags: ['MPOL_F_STATIC_NODES'] },
   mounts: [
     ...defaultConfig.mounts.map(m => (m.destination === '/dev' ? { ...m, flags: m.flags | MS.RDONLY } : m)),
     mount('/data', 'bind', MS.BIND | MS.REC | MS.RDONLY, {

@@ -53,9 +53,8 @@ test('docs/start-sequence.md has every step of the protocol', () => {
   );
   assert.ok(steps.length > 40);
   const known = new Set([...tables.standard, ...tables.setns]);
-  // linux.memoryPolicy is not in Config yet; it is refused as unsupported.
   assert.deepEqual(
     steps.filter(step => !known.has(step)),
-    ['memoryPolicy'],
+    [],
   );
 });

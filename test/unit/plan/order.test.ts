@@ -221,7 +221,6 @@ const refused: readonly (readonly [
   process?: Partial<ProcessConfig>,
 ])[] = [
   ['linux.namespaces', { namespaces: [{ type: 'mount' }, { type: 'user' }] }],
-  ['linux.namespaces', { namespaces: [{ type: 'mount' }, { type: 'time' }] }],
   [
     'linux.namespaces',
     { namespaces: [{ type: 'mount' }, { type: 'pid' }, { type: 'user', path: '/ns/user' }] },
