@@ -239,7 +239,7 @@ const linux = z.object({
 /** Sections of other platforms: an object, else it is no config.json; what it holds is none of our business. */
 const foreign = maybe(table(z.unknown()));
 
-const specSchema = z.object({
+export const specSchema = z.object({
   ociVersion: name,
   root: z.object({ path: name, readonly: maybe(boolean) }),
   process: maybe(processSchema),
