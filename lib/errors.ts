@@ -103,6 +103,10 @@ export const reasons = {
     'a path would leave the container',
     'a component is a link out of the rootfs or into a host directory',
   ],
+  ERR_LABEL: [
+    'the security label could not be set',
+    "AppArmor: the profile must be loaded in the host's kernel first (apparmor_parser); SELinux: the policy must know the label and allow the transition",
+  ],
   ERR_NAMESPACE_KIND: [
     'namespace path is of another kind',
     'use the file of the same kind, e.g. /proc/PID/ns/net for a network namespace',

@@ -78,8 +78,8 @@ export function features(): Features {
         knownFlags: [...seccompFlags].sort(),
         supportedFlags: withoutNotify(seccompFlags),
       },
-      apparmor: { enabled: false },
-      selinux: { enabled: false },
+      apparmor: { enabled: true },
+      selinux: { enabled: true },
       intelRdt: { enabled: false },
       memoryPolicy: {
         modes: Object.keys(memoryPolicyModes).sort(),

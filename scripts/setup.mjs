@@ -21,6 +21,7 @@ const packages = {
     'dbus',
     'criu',
     'iptables',
+    'apparmor',
   ],
   bench: ['runc', 'crun', 'bubblewrap'],
 };

@@ -94,6 +94,7 @@ static Result check_plan(Init& init, Bytes* steps, const Kind** kinds) {
     init.waits |= kind->run == steps::wait_start;
     init.needs_procfs |= kind->run == steps::time_namespace || kind->run == steps::sysctl ||
                          kind->run == steps::apparmor || kind->run == steps::selinux ||
+                         (kind->run == steps::session_keyring && message.has(2)) ||
                          (kind->run == steps::wait_start && message.has(1));
     if (kind->run == steps::wait_start && message.has(1))
       init.fifo = init.first_slot + static_cast<int>(message.u32(1));

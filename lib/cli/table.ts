@@ -136,11 +136,8 @@ export const commands = {
       text('process', 'path to the process.json', 'p'),
       detach,
       pidFile,
-      text(
-        'process-label',
-        'set the asm process label for the process commonly used with selinux (not supported by this version)',
-      ),
-      text('apparmor', 'set the apparmor profile for the process (not supported by this version)'),
+      text('process-label', 'set the asm process label for the process commonly used with selinux'),
+      text('apparmor', 'set the apparmor profile for the process'),
       flag('no-new-privs', 'set the no new privileges value for the process'),
       list('cap', 'add a capability to the bounding set for the process', 'c'),
       preserveFds,

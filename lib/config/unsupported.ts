@@ -5,6 +5,7 @@
 import { ConfigError, type ConfigIssue } from '../errors.ts';
 import type { ProcessConfig } from './config.ts';
 import { isIdmapOption } from './mount-options.ts';
+import { apparmorEnabled, selinuxEnabled } from './security-modules.ts';
 import type { Spec } from './spec.ts';
 
 type Found = Iterable<ConfigIssue>;
@@ -16,6 +17,10 @@ function* when(condition: boolean, path: string, message: string): Generator<Con
 const some = (list: readonly unknown[] | undefined): boolean => list !== undefined && list.length > 0;
 const set = (text: string | undefined): boolean => text !== undefined && text !== '';
 const filled = (table: object | undefined): boolean => table !== undefined && Object.keys(table).length > 0;
+
+/** runc's words for a kernel without the module. */
+const noApparmor = 'apparmor: config provided but apparmor not supported';
+const noSelinux = 'selinux label is specified in config, but selinux is disabled or not supported';
 
 const rules: readonly Rule[] = [
   function* namespaces({ linux }) {
@@ -44,7 +49,7 @@ const rules: readonly Rule[] = [
     yield* when(linux?.intelRdt !== undefined, 'linux.intelRdt', 'Intel RDT is not supported');
   },
   function* mountLabel({ linux }) {
-    yield* when(set(linux?.mountLabel), 'linux.mountLabel', 'SELinux labels are not supported');
+    if (set(linux?.mountLabel)) yield* when(!selinuxEnabled(), 'linux.mountLabel', noSelinux);
   },
   function* personalityFlags({ linux }) {
     yield* when(
@@ -71,9 +76,11 @@ const rules: readonly Rule[] = [
 type Labels = Pick<ProcessConfig, 'apparmorProfile' | 'selinuxLabel'>;
 
 /** Process properties apart: a process can be given without a spec. */
-function* processRules(process: Labels, root: string): Found {
-  yield* when(set(process.apparmorProfile), `${root}.apparmorProfile`, 'AppArmor profiles are not supported');
-  yield* when(set(process.selinuxLabel), `${root}.selinuxLabel`, 'SELinux labels are not supported');
+function* processRules({ apparmorProfile, selinuxLabel }: Labels, root: string): Found {
+  // A kernel without AppArmor confines nothing: `unconfined` is what it has.
+  if (set(apparmorProfile) && apparmorProfile !== 'unconfined')
+    yield* when(!apparmorEnabled(), `${root}.apparmorProfile`, noApparmor);
+  if (set(selinuxLabel)) yield* when(!selinuxEnabled(), `${root}.selinuxLabel`, noSelinux);
 }
 
 /** @throws {ConfigError} ERR_UNSUPPORTED naming every property that is. */

@@ -158,6 +158,16 @@ function hookError(event: FailedEvent, reason: 'ERR_HOOK' | 'ERR_HOOK_TIMEOUT'):
   );
 }
 
+/** What people look for when a profile is not loaded. */
+function labelSentence({ step }: FailedEvent): string {
+  if (step === 'apparmor')
+    return 'unable to apply apparmor profile: apparmor failed to apply profile: write /proc/thread-self/attr/apparmor/exec';
+  if (step === 'mount') return 'unable to label a mount';
+  return step === 'selinux'
+    ? "can't set process label: write /proc/thread-self/attr/exec"
+    : 'unable to set the label of the session keyring: write /proc/thread-self/attr/keycreate';
+}
+
 /** `unable to start container process: …` is what runc's callers look for. */
 function sentence(code: Reason, event: FailedEvent, context: FailureContext): ErrorOptions_ {
   const program = JSON.stringify(context.program);
@@ -179,6 +189,8 @@ function sentence(code: Reason, event: FailedEvent, context: FailureContext): Er
       return start(
         `exec ${context.program}: no such file or directory${event.detail === '' ? '' : ` (${event.detail})`}`,
       );
+    case 'ERR_LABEL':
+      return start(`error during container init: ${labelSentence(event)}: ${why}`);
     case 'ERR_CWD':
       return start(
         `chdir to cwd (${JSON.stringify(context.cwd)}) set in config.json failed: ${event.errno === 0 ? event.detail : why}`,

@@ -104,7 +104,7 @@ function forContainer(
   const steps = plan.steps.map((step): Step => {
     if (step.kind === 'joinCgroup')
       return { kind: 'joinCgroup', file: cgroup.joinFiles[index++] ?? step.file };
-    if (step.kind === 'sessionKeyring') return { kind: 'sessionKeyring', name: sessionKeyring(containerId) };
+    if (step.kind === 'sessionKeyring') return { ...step, name: sessionKeyring(containerId) };
     const source = step.kind === 'mount' && step.type === 'bind' ? sources.get(step.source) : undefined;
     return source === undefined ? step : { ...(step as MountStep), source };
   });

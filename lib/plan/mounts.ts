@@ -34,9 +34,23 @@ export function mountSteps(config: Config, cgroup: CgroupMounts): Step[] {
   const steps: Step[] = [];
   for (const mount of config.mounts) {
     if (mount.type === 'cgroup') steps.push(...cgroupMountSteps(config, mount, cgroup));
-    else steps.push(mountStep(mount));
+    else steps.push(labelled(mountStep(mount), config.mountLabel));
   }
   return steps;
+}
+
+/** Commas of an MCS label belong to the value, hence the quotes (runc's FormatMountLabel). */
+const withContext = (data: string, label: string): string =>
+  `${data === '' ? '' : `${data},`}context="${label}"`;
+
+/**
+ * linux.mountLabel, as in runc: proc and sysfs have the policy's own labels, a bind mount those of its files; mqueue
+ * knows no option for it.
+ */
+function labelled(step: MountStep, label = ''): MountStep {
+  const own = step.type === 'bind' || step.type === 'proc' || step.type === 'sysfs';
+  if (label === '' || own || (step.flags & (MS.BIND | MS.REMOUNT)) !== 0) return step;
+  return step.type === 'mqueue' ? { ...step, label } : { ...step, data: withContext(step.data, label) };
 }
 
 function mountStep(mount: Mount): MountStep {

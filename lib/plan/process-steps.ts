@@ -183,6 +183,11 @@ export function rlimitSteps(process: ProcessConfig): Step[] {
   }));
 }
 
+/** The profile for the next execve. */
+export function apparmorStep({ apparmorProfile = '' }: ProcessConfig): Step[] {
+  return apparmorProfile === '' ? [] : [{ kind: 'apparmor', label: apparmorProfile }];
+}
+
 export interface LastPrivileges {
   readonly lastCapability: number;
   readonly seccomp?: SeccompProgram;

@@ -8,6 +8,7 @@ import { hasNamespace, unsupported } from './namespaces.ts';
 import { namespaceFlags } from './numbers.ts';
 import {
   affinityStep,
+  apparmorStep,
   capabilityMasks,
   consoleStep,
   execStep,
@@ -18,7 +19,7 @@ import {
   type SeccompProgram,
   schedulingSteps,
 } from './process-steps.ts';
-import { sessionKeyring } from './standard-init.ts';
+import { keyringStep } from './standard-init.ts';
 import type { StartPlan, Step } from './steps.ts';
 
 export interface SetnsInitContext {
@@ -62,7 +63,7 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
     steps.push({ kind: 'chroot' });
   }
   // The container's own keyring, by its name.
-  if (!config.noNewKeyring) steps.push({ kind: 'sessionKeyring', name: sessionKeyring(context.containerId) });
+  if (!config.noNewKeyring) steps.push(keyringStep(context.containerId, process));
   if (process.terminal) {
     // /dev/console is the terminal of the container's first process.
     steps.push(consoleStep(process, false));
@@ -80,12 +81,10 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
 
   // After the user's change, unlike in a container's start: the profile of a running container may forbid what
   // comes before (runc's linuxSetnsInit).
-  const profile = process.apparmorProfile;
-  const label: Step[] = profile === undefined || profile === '' ? [] : [{ kind: 'apparmor', label: profile }];
   steps.push(
     ...lastPrivilegeSteps(process, {
       lastCapability: context.lastCapability,
-      label,
+      label: apparmorStep(process),
       ...(seccomp === undefined ? {} : { seccomp }),
     }),
     ...(context.waitForRelease ? [{ kind: 'waitStart' } as const] : []),

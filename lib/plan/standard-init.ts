@@ -8,6 +8,7 @@ import { type CgroupMounts, deviceSteps, fillsDev, lateReadonlySteps, mountSteps
 import { hasNamespace, hasNewNamespace, planNamespaces, unsupported } from './namespaces.ts';
 import { MS } from './numbers.ts';
 import {
+  apparmorStep,
   capabilityMasks,
   consoleStep,
   execStep,
@@ -85,6 +86,12 @@ export function planStandardInit(
 /** Name of the session keyring of a container's processes. */
 export const sessionKeyring = (containerId: string): string => `_ses.${containerId}`;
 
+/** Keys are labelled as the process is, so that the policy lets it use them (runc's SetKeyLabel). */
+export function keyringStep(containerId: string, { selinuxLabel = '' }: ProcessConfig): Step {
+  const name = sessionKeyring(containerId);
+  return { kind: 'sessionKeyring', name, ...(selinuxLabel === '' ? {} : { label: selinuxLabel }) };
+}
+
 /** Into cgroups and namespaces. */
 function enterSteps(
   config: Config,
@@ -103,7 +110,7 @@ function enterSteps(
   if (hasNewNamespace(config, 'time')) steps.push({ kind: 'timeNamespace', offsets: offsetLines(config) });
   // A keyring of the container's own, else it could read its parent's session keys (session-keyring(7)). After the
   // namespaces, since keys belong to a user namespace.
-  if (!config.noNewKeyring) steps.push({ kind: 'sessionKeyring', name: sessionKeyring(containerId) });
+  if (!config.noNewKeyring) steps.push(keyringStep(containerId, process));
   // Only in a network of our own: one that is joined has been set up by its owner.
   if (hasNewNamespace(config, 'network')) steps.push({ kind: 'loopback' });
   return steps;
@@ -181,9 +188,7 @@ function finishSteps(config: Config, process: ProcessConfig, rootfs: readonly St
     steps.push({ kind: 'domainname', name: config.domainname });
   }
   // Takes effect at execve; written while procfs is whole.
-  if (process.apparmorProfile !== undefined && process.apparmorProfile !== '') {
-    steps.push({ kind: 'apparmor', label: process.apparmorProfile });
-  }
+  steps.push(...apparmorStep(process));
   // Before readonlyPaths, which make /proc/sys read-only in every default configuration.
   for (const [name, value] of Object.entries(config.sysctl)) {
     steps.push({ kind: 'sysctl', name: sysctlFile(name), value });

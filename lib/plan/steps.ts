@@ -21,7 +21,7 @@ export type Step =
   | { readonly kind: 'oomScoreAdj'; readonly value: number }
   | { readonly kind: 'setns'; readonly type: number; readonly path?: string; readonly slot?: number }
   | { readonly kind: 'unshare'; readonly flags: number }
-  | { readonly kind: 'sessionKeyring'; readonly name: string }
+  | { readonly kind: 'sessionKeyring'; readonly name: string; readonly label?: string }
   | { readonly kind: 'loopback' }
   | { readonly kind: 'propagation'; readonly path: string; readonly flags: number }
   | {
@@ -155,6 +155,8 @@ export interface MountStep {
   readonly copyUp: boolean;
   readonly optional: boolean;
   readonly lateReadonly: boolean;
+  /** SELinux context that the root of the new file system gets by setxattr. */
+  readonly label?: string;
 }
 
 export type StepKind = Step['kind'];

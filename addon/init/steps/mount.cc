@@ -178,6 +178,15 @@ Result filesystem_classic(Init& init, const Request& request, const Filesystem& 
   return open_mounted(init, request.target, target, mount);
 }
 
+Result label_root(Init& init, const Request& request, int mount, const char* label) {
+  // What fsmount gives is O_PATH, which fsetxattr does not take.
+  const Fd root(call(SYS_openat, mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!root) return init.failed("openat", request.target, Raw{"O_DIRECTORY"});
+  if (call(SYS_fsetxattr, root.get(), "security.selinux", label, strlen(label), 0) == 0) return Result::ok;
+  (void)init.failed("fsetxattr", request.target, "security.selinux", label);
+  return init.because("ERR_LABEL", "");
+}
+
 Result new_filesystem(Init& init, const Request& request, const Message& message, Fd& mount) {
   Fd target;
   bool made = false;
@@ -205,6 +214,8 @@ Result new_filesystem(Init& init, const Request& request, const Message& message
     if (result == Result::ok && request.copy_up)
       result = copy_up(init, target.get(), mount.get(), request.target);
   }
+  if (result == Result::ok && message.has(14))
+    result = label_root(init, request, mount.get(), init.text(message, 14));
   return result == Result::ok ? apply_after(init, request, message, mount.get()) : result;
 }
 

@@ -38,19 +38,24 @@ Result steps::sysctl(Init& init, const Message& message) {
   return write_proc(init, path.c_str(), init.text(message, 2));
 }
 
-// Takes effect at execve. attr/apparmor is the file of kernels with stacked security modules (5.8).
+// Takes effect at execve. attr/apparmor is the directory of kernels with stacked security modules (5.8); only
+// when it is not there the file is the one that all modules share. A profile that is not loaded is ENOENT of
+// the write: that must not be looked for elsewhere.
 Result steps::apparmor(Init& init, const Message& message) {
   const Bytes label = message.bytes(1);
   char* value = static_cast<char*>(init.arena.take(label.size + 8));
   strcpy(value, "exec ");
   strcat(value, init.text(message, 1));
   if (write_proc(init, "self/attr/apparmor/exec", value) == Result::ok) return Result::ok;
-  if (init.failure.error != ENOENT) return Result::failed;
-  return write_proc(init, "self/attr/exec", value);
+  if (init.failure.error != ENOENT || strcmp(init.failure.call, "write") == 0)
+    return init.because("ERR_LABEL", "");
+  return write_proc(init, "self/attr/exec", value) == Result::ok ? Result::ok : init.because("ERR_LABEL", "");
 }
 
 Result steps::selinux(Init& init, const Message& message) {
-  return write_proc(init, "self/attr/exec", init.text(message, 1));
+  return write_proc(init, "self/attr/exec", init.text(message, 1)) == Result::ok
+             ? Result::ok
+             : init.because("ERR_LABEL", "");
 }
 
 }  // namespace init

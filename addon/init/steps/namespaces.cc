@@ -76,9 +76,20 @@ Result steps::unshare(Init& init, const Message& message) {
   return call(SYS_unshare, flags) < 0 ? init.failed("unshare", Hex{flags}) : Result::ok;
 }
 
+// The SELinux label of keys that are made from here on; an empty one takes it back.
+static Result label_keys(Init& init, const char* label) {
+  return write_proc(init, "self/attr/keycreate", label) == Result::ok ? Result::ok
+                                                                      : init.because("ERR_LABEL", "");
+}
+
 Result steps::session_keyring(Init& init, const Message& message) {
   const char* name = init.text(message, 1);
+  const bool labelled = message.has(2);
+  if (labelled && label_keys(init, init.text(message, 2)) != Result::ok) return Result::failed;
   const long ring = call(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name);
+  const int error = errno;
+  if (labelled && label_keys(init, "") != Result::ok) return Result::failed;
+  errno = error;
   if (ring < 0) {
     // A kernel without keys has no session keyring that could leak.
     if (errno == ENOSYS) return Result::ok;

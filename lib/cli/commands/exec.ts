@@ -1,5 +1,5 @@
 /** `nrunc exec`: a further process in a container. Every failure before it runs is exit code 255 (main.ts). */
-import { LibcontainerError, loadProcess, type ProcessConfig, type ProcessOptions } from '../../index.ts';
+import { loadProcess, type ProcessConfig, type ProcessOptions } from '../../index.ts';
 import { absolute, checkTerminal, detachedProcess, writePidFile } from '../bundle.ts';
 import { exitCode } from '../exit-code.ts';
 import { Foreground } from '../foreground.ts';
@@ -51,8 +51,8 @@ export function processOf(
 ): ProcessConfig {
   if (words.length === 0) throw new Error('process args cannot be empty');
   const { consoleSize: _, ...inherited } = base ?? emptyProcess;
-  for (const name of ['process-label', 'apparmor'])
-    if (options.has(name)) throw new LibcontainerError('ERR_UNSUPPORTED', { detail: `exec --${name}` });
+  const profile = options.text('apparmor') ?? '';
+  const label = options.text('process-label') ?? '';
   const cwd = options.text('cwd');
   return {
     ...inherited,
@@ -60,6 +60,8 @@ export function processOf(
     ...(cwd === undefined || cwd === '' ? {} : { cwd }),
     env: [...inherited.env, ...options.list('env')],
     terminal: options.flag('tty'),
+    ...(profile === '' ? {} : { apparmorProfile: profile }),
+    ...(label === '' ? {} : { selinuxLabel: label }),
     ...(options.has('no-new-privs') ? { noNewPrivileges: options.flag('no-new-privs') } : {}),
     user: userOf(inherited.user, options),
     ...withCapabilities(inherited.capabilities, options.list('cap')),

@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { defaultSpecText } from '../../../lib/config/default-spec.ts';
 import { configFromSpec, loadConfig, loadProcess, resourcesFromJson } from '../../../lib/config/load.ts';
+import { selinuxEnabled } from '../../../lib/config/security-modules.ts';
 import { ConfigError } from '../../../lib/errors.ts';
 import { MS } from '../../../lib/plan/numbers.ts';
 import { test } from '../../harness/test.ts';
@@ -263,8 +264,10 @@ test('loadProcess() reads spec.process alone', async t => {
     code: 'ERR_SPEC_INVALID',
     message: /process\.cwd: Cwd must be an absolute/,
   });
-  writeFileSync(file, '{"args":["id"],"cwd":"/","selinuxLabel":"x"}');
-  await rejects(loadProcess(file), { code: 'ERR_UNSUPPORTED' });
+  if (!selinuxEnabled()) {
+    writeFileSync(file, '{"args":["id"],"cwd":"/","selinuxLabel":"x"}');
+    await rejects(loadProcess(file), { code: 'ERR_UNSUPPORTED' });
+  }
   writeFileSync(file, '{');
   await rejects(loadProcess(file), {
     code: 'ERR_SPEC_JSON',
