@@ -72,7 +72,8 @@ test('exec refuses users that are not plain numbers (CVE-2026-30892)', () => {
   assert.equal(processOf(base, ['ls'], execOptions('-u', '4294967294')).user.uid, 4294967294);
   assert.throws(() => processOf(base, ['ls'], execOptions('-g', '-1')), /additional-gids/);
   assert.throws(() => processOf(base, [], execOptions()), { message: 'process args cannot be empty' });
-  assert.throws(() => processOf(base, ['ls'], execOptions('--apparmor', 'x')), { code: 'ERR_UNSUPPORTED' });
+  assert.equal(processOf(base, ['ls'], execOptions('--apparmor', 'x')).apparmorProfile, 'x');
+  assert.equal(processOf(base, ['ls'], execOptions('--process-label', 'x')).selinuxLabel, 'x');
 });
 
 test('subCgroups() reads path and controller:path', () => {
