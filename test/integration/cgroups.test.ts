@@ -153,7 +153,8 @@ test('a frozen process does not run; thawed it goes on', { requires: ['root', 'p
   assert.equal(await box.manager.freezerState(), 'frozen');
   const before = cpuTicks(burner.pid);
   await runIn([], 'burn', '200').exit(); // somebody outside runs meanwhile
-  assert.equal(cpuTicks(burner.pid), before);
+  // A task counts as frozen on its way off the CPU (v1): the rest of its last tick may be booked after that.
+  assert.ok(cpuTicks(burner.pid) - before <= 1);
   const loaded = loadCgroups(binding(), box.manager.paths);
   assert.equal(await loaded.freezerState(), 'frozen');
   await loaded.thaw();
