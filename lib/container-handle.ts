@@ -20,6 +20,8 @@ export interface Root {
   readonly path: string;
   readonly binding: Binding;
   readonly lockTimeoutMs: number;
+  /** The directory of resctrl, when the caller names one. */
+  readonly resctrl: string | undefined;
   /** Makes the root and checks who may write to it. @throws {LibcontainerError} ERR_STATE_ROOT */
   readonly prepare: () => void;
   /** Gives the ID back, that `create()` reserved. */
@@ -194,6 +196,7 @@ export class Handle {
       created: new Date().toISOString(),
       rootless: process.geteuid?.() !== 0,
       cgroup_paths: this.manager.paths,
+      ...this.manager.resctrl?.record(),
       config: this.config,
       version: 1,
       // Of all processes ever on this boot one has this pid and start time; Workers share it, hence the clock.

@@ -1,8 +1,8 @@
 /** Operations on a container that lives: signals, freezing, limits, statistics, processes. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Stats } from './cgroups/stats.ts';
-import type { Config, Resources } from './config/config.ts';
-import type { ExecutionOptions } from './container.ts';
+import type { Config, IntelRdt, Resources } from './config/config.ts';
+import type { ExecutionOptions, SetOptions } from './container.ts';
 import type { Handle } from './container-handle.ts';
 import { intending, signalEveryone } from './container-recover.ts';
 import { ContainerError, LibcontainerError } from './errors.ts';
@@ -66,11 +66,25 @@ export async function resumeContainer(handle: Handle, { signal }: ExecutionOptio
   }, signal);
 }
 
+function changedRdt({ config, manager, id }: Handle, change: IntelRdt | undefined): IntelRdt | undefined {
+  if (change === undefined) return undefined;
+  const { intelRdt } = config;
+  if (intelRdt === undefined || manager.resctrl === undefined)
+    throw new ContainerError('ERR_UNSUPPORTED', id, {
+      detail: 'linux.intelRdt of a container that was made without',
+      hint: 'a container joins its class of service when it starts: make it with linux.intelRdt',
+    });
+  const { closID: _, enableMonitoring: _2, ...schemas } = change;
+  // Its lines come last in the file: those of the start would outdo a change.
+  const { schemata: _3, ...rest } = intelRdt;
+  return { ...rest, ...schemas };
+}
+
 /** Writes the limits and then the record; when either fails, the former limits are written back. */
 export async function setResources(
   handle: Handle,
   resources: Resources,
-  options: ExecutionOptions & { readonly skipDevices?: boolean },
+  options: ExecutionOptions & SetOptions,
 ): Promise<void> {
   await handle.locked(async () => {
     await handle.require('set');
@@ -82,13 +96,19 @@ export async function setResources(
       options.skipDevices === true && former.devices !== undefined
         ? { ...resources, devices: former.devices }
         : resources;
-    const changed: Config = { ...config, resources: wanted };
+    const intelRdt = changedRdt(handle, options.intelRdt);
+    const rdt = intelRdt === undefined ? {} : { intelRdt };
+    const changed: Config = { ...config, resources: wanted, ...rdt };
     const skipDevices = options.skipDevices === true;
-    await intending(handle, { operation: 'set', resources: wanted, skipDevices }, async () => {
+    const { resctrl } = handle.manager;
+    await intending(handle, { operation: 'set', resources: wanted, skipDevices, ...rdt }, async () => {
       await handle.manager.set(wanted, former, skip);
       try {
+        if (intelRdt !== undefined) await resctrl?.set(intelRdt);
         await saveRecord(handle, { ...record, config: changed });
       } catch (error) {
+        if (intelRdt !== undefined && config.intelRdt !== undefined)
+          await resctrl?.set(config.intelRdt).catch(() => undefined);
         await handle.manager.set(former, wanted, skip);
         throw error;
       }

@@ -83,7 +83,10 @@ async function finish(handle: Handle, intent: OwnedIntent): Promise<void> {
   try {
     // Forwards: which of the writes were done is not known, and the former limits need not name what was changed.
     await handle.manager.set(intent.resources, config.resources, skip);
-    await saveRecord(handle, { ...record, config: { ...config, resources: intent.resources } });
+    const { intelRdt } = intent;
+    if (intelRdt !== undefined) await handle.manager.resctrl?.set(intelRdt);
+    const rdt = intelRdt === undefined ? {} : { intelRdt };
+    await saveRecord(handle, { ...record, config: { ...config, resources: intent.resources, ...rdt } });
   } catch (error) {
     if (!(error instanceof LibcontainerError)) throw error;
     // Refused by the kernel, as it would have been then, or half removed.

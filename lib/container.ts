@@ -1,5 +1,5 @@
 /** Container: one method per operation of libcontainer. The work is in container-*.ts and parent/. */
-import type { Config, Resources } from './config/config.ts';
+import type { Config, IntelRdt, Resources } from './config/config.ts';
 import { destroyContainer } from './container-destroy.ts';
 import {
   cgroupEventNames,
@@ -74,6 +74,13 @@ export interface ContainerEvents {
 export interface ExecutionOptions {
   /** Abort rejects with `signal.reason`; what was made is taken back first. */
   readonly signal?: AbortSignal;
+}
+
+export interface SetOptions {
+  /** The device rules stay as they are. Default false. */
+  readonly skipDevices?: boolean;
+  /** Replaces linux.intelRdt (not its closID) of a container that has one. Default: it stays as it is. */
+  readonly intelRdt?: IntelRdt;
 }
 
 export interface DestroyOptions extends ExecutionOptions {
@@ -232,10 +239,7 @@ export class Container {
    * @throws {ContainerError} `ERR_CONTAINER_NOT_RUNNING`
    * @throws {CgroupError} `file` and `value` tell what was refused
    */
-  async set(
-    resources: Resources,
-    options: ExecutionOptions & { readonly skipDevices?: boolean } = {},
-  ): Promise<void> {
+  async set(resources: Resources, options: ExecutionOptions & SetOptions = {}): Promise<void> {
     await setResources(this.#handle, resources, options);
   }
 

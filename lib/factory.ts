@@ -2,7 +2,7 @@
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { loadCgroups, newCgroups } from './cgroups/open.ts';
+import { loadCgroups, newCgroups, withIntelRdt } from './cgroups/open.ts';
 import type { Config } from './config/config.ts';
 import { Container, type DestroyOptions } from './container.ts';
 import { Handle, type Root } from './container-handle.ts';
@@ -18,6 +18,8 @@ export interface FactoryOptions {
   readonly root?: string;
   /** How long an operation waits for the container's lock, in milliseconds. Default 10000. */
   readonly lockTimeoutMs?: number;
+  /** Directory of the resctrl file system, for containers with linux.intelRdt. Default: where it is mounted. */
+  readonly resctrlRoot?: string;
 }
 
 export interface CreateOptions {
@@ -74,7 +76,7 @@ export class LinuxFactory {
     this.root = isAbsolute(root) ? resolve(root) : resolve(process.cwd(), root);
     if (root === '' || this.root === '/')
       throw new LibcontainerError('ERR_STATE_ROOT', { detail: JSON.stringify(root) });
-    this.#root = makeRoot(this.root, lockTimeoutMs);
+    this.#root = makeRoot(this.root, lockTimeoutMs, options.resctrlRoot);
   }
 
   /**
@@ -96,7 +98,8 @@ export class LinuxFactory {
     // What a crashed start of this ID has left must not hold the ID.
     if (taken() && (!(await this.#removeHalfMade(id)) || taken()))
       throw new ContainerError('ERR_CONTAINER_EXISTS', id);
-    const manager = newCgroups(this.#root.binding, id, config);
+    const { binding: native, resctrl } = this.#root;
+    const manager = withIntelRdt(newCgroups(native, id, config), id, config, { root: resctrl });
     const handle = new Handle(this.#root, id, directory, config, manager, {
       notifySocket: options.notifySocket,
     });
@@ -221,7 +224,11 @@ export class LinuxFactory {
   #handle(id: string, options: LoadOptions = {}): Handle {
     const directory = join(this.root, id);
     const record = readRecord(id, directory);
-    const manager = loadCgroups(this.#root.binding, record.cgroup_paths);
+    const cgroups = loadCgroups(this.#root.binding, record.cgroup_paths);
+    const manager = withIntelRdt(cgroups, id, record.config, {
+      root: this.#root.resctrl,
+      made: record.intel_rdt_made ?? false,
+    });
     return new Handle(this.#root, id, directory, record.config, manager, {
       record,
       notifySocket: options.notifySocket,
@@ -244,7 +251,7 @@ export class LinuxFactory {
 /** Between its mkdir and its first record a start takes microseconds; a crash there, or late in a destroy, leaves this. */
 const abandonedAfterMs = 300;
 
-function makeRoot(path: string, lockTimeoutMs: number): Root {
+function makeRoot(path: string, lockTimeoutMs: number, resctrl: string | undefined): Root {
   let checked = false;
   return {
     path,
@@ -252,6 +259,7 @@ function makeRoot(path: string, lockTimeoutMs: number): Root {
       return binding();
     },
     lockTimeoutMs,
+    resctrl,
     prepare: () => {
       // Once, and again when somebody has removed the root under a daemon.
       if (checked && existsSync(path)) return;

@@ -30,7 +30,11 @@ export interface Features {
     };
     readonly apparmor: { readonly enabled: boolean };
     readonly selinux: { readonly enabled: boolean };
-    readonly intelRdt: { readonly enabled: boolean };
+    readonly intelRdt: {
+      readonly enabled: boolean;
+      readonly schemata: boolean;
+      readonly monitoring: boolean;
+    };
     readonly memoryPolicy: { readonly modes: readonly string[]; readonly flags: readonly string[] };
     readonly mountExtensions: { readonly idmap: { readonly enabled: boolean } };
     readonly netDevices: { readonly enabled: boolean };
@@ -80,7 +84,7 @@ export function features(): Features {
       },
       apparmor: { enabled: true },
       selinux: { enabled: true },
-      intelRdt: { enabled: false },
+      intelRdt: { enabled: true, schemata: true, monitoring: true },
       memoryPolicy: {
         modes: Object.keys(memoryPolicyModes).sort(),
         flags: Object.keys(memoryPolicyFlags).sort(),

@@ -2,6 +2,7 @@
 export type { Stats } from './cgroups/stats.ts';
 export type {
   Config,
+  IntelRdt,
   Mount,
   Namespace,
   ProcessConfig,
@@ -15,6 +16,7 @@ export {
   type DestroyOptions,
   type ExecutionOptions,
   type PreparedProcess,
+  type SetOptions,
 } from './container.ts';
 export type { EventOptions } from './container-events.ts';
 export type { ContainerStats, InterfaceStats } from './container-stats.ts';

@@ -5,7 +5,7 @@
  */
 import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Resources } from './config/config.ts';
+import type { IntelRdt, Resources } from './config/config.ts';
 
 export type Intent =
   /** Freezing: until it is removed, the container is not known to be paused. */
@@ -15,7 +15,12 @@ export type Intent =
   /** Killing what runs and removing the cgroups; the record goes when they are gone. */
   | { readonly operation: 'destroy' }
   /** Writing limits; the record still has the former ones. */
-  | { readonly operation: 'set'; readonly resources: Resources; readonly skipDevices: boolean };
+  | {
+      readonly operation: 'set';
+      readonly resources: Resources;
+      readonly skipDevices: boolean;
+      readonly intelRdt?: IntelRdt;
+    };
 
 export type OwnedIntent = Intent & { readonly pid: number; readonly start: number };
 

@@ -6,6 +6,7 @@
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
+import type { ResctrlRecord } from './cgroups/manager.ts';
 import type { Config } from './config/config.ts';
 import { ContainerError } from './errors.ts';
 import type { Status } from './lifecycle.ts';
@@ -14,7 +15,7 @@ import type { Status } from './lifecycle.ts';
 export const stateVersion = 1;
 
 /** What state.json holds. */
-export interface StateRecord {
+export interface StateRecord extends ResctrlRecord {
   readonly id: string;
   /** 0: a start is under way, or it never came to a process. */
   readonly init_process_pid: number;

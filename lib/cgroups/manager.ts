@@ -2,7 +2,7 @@
  * The one interface of all cgroup drivers (v1, v2, hybrid, systemd) and what a start needs from it. `parent/` is given
  * a manager; it never imports a driver. cgroups(7), kernel cgroup-v1/ and cgroup-v2.rst.
  */
-import type { Resources } from '../config/config.ts';
+import type { IntelRdt, Resources } from '../config/config.ts';
 import type { CgroupError } from '../errors.ts';
 import type { FileOperation } from '../native/binding.ts';
 import type { Stats } from './stats.ts';
@@ -34,6 +34,20 @@ export interface CgroupMountRow {
   readonly links: readonly string[];
 }
 
+/** runc's keys of state.json for Intel RDT, and ours: whether the group goes with the container. */
+export interface ResctrlRecord {
+  readonly intel_rdt_path?: string;
+  readonly intel_rdt_mon_path?: string;
+  readonly intel_rdt_made?: boolean;
+}
+
+export interface ResctrlControl {
+  /** Asked for before the first effect of a start. */
+  record(): ResctrlRecord;
+  /** Writes the schemata of a live container. */
+  set(config: IntelRdt): Promise<void>;
+}
+
 export type FreezerState = 'thawed' | 'frozen' | 'freezing';
 
 export interface CgroupManager {
@@ -42,6 +56,8 @@ export interface CgroupManager {
   readonly paths: { readonly [controller: string]: string };
   /** Rows for cgroup mounts in the container. */
   readonly mountRows: readonly CgroupMountRow[];
+  /** Only for a container with linux.intelRdt. */
+  readonly resctrl?: ResctrlControl;
   /** Everything for a start with these limits. Refuses a cgroup that holds processes or is frozen. @throws {CgroupError} */
   prepareStart(resources: Resources): Promise<CgroupStart>;
   /** Join data for a process that is exec'd into a sub-cgroup (`--cgroup`), key '' or controller → sub path. */

@@ -5,8 +5,10 @@ import { CgroupError } from '../errors.ts';
 import type { Binding } from '../native/binding.ts';
 import { containerDirectory, hostLayout, type Layout } from './layout.ts';
 import type { CgroupManager } from './manager.ts';
+import { ResctrlGroup, resctrlRoot } from './resctrl.ts';
 import { V1Manager } from './v1/manager.ts';
 import { V2Manager } from './v2/manager.ts';
+import { withResctrl } from './with-resctrl.ts';
 
 /**
  * The cgroups of a new container. Nothing is made yet.
@@ -70,3 +72,36 @@ export function loadCgroups(
   const unified = paths[''];
   return unified === undefined ? new V1Manager(binding, host, paths) : new V2Manager(binding, host, unified);
 }
+
+/**
+ * The same cgroups with the resctrl group that linux.intelRdt asks for; unchanged when it asks for none.
+ * @param root Where resctrl is mounted. Default: looked up.
+ * @param made Of a container from a state file: whether its group goes with it.
+ * @throws {CgroupError} ERR_UNSUPPORTED: no resctrl file system is mounted
+ */
+export function withIntelRdt(
+  manager: CgroupManager,
+  id: string,
+  config: Pick<Config, 'intelRdt'>,
+  {
+    root = resctrlRootOf(config),
+    made,
+  }: { readonly root?: string | undefined; readonly made?: boolean } = {},
+): CgroupManager {
+  const { intelRdt } = config;
+  if (intelRdt === undefined) return manager;
+  if (root !== undefined) return withResctrl(manager, new ResctrlGroup(root, id, intelRdt, made));
+  // A mount that is gone has taken the groups along: nothing is left to be removed.
+  if (made !== undefined) return manager;
+  throw new CgroupError(
+    'ERR_UNSUPPORTED',
+    { file: 'linux.intelRdt' },
+    {
+      detail: 'linux.intelRdt: no resctrl file system is mounted',
+      hint: 'mount -t resctrl resctrl /sys/fs/resctrl, on a processor with Intel RDT or AMD QoS',
+    },
+  );
+}
+
+const resctrlRootOf = ({ intelRdt }: Pick<Config, 'intelRdt'>): string | undefined =>
+  intelRdt === undefined ? undefined : resctrlRoot();

@@ -310,11 +310,8 @@ export const commands = {
         help: 'Maximum number of pids allowed in the container',
         shown: '0',
       },
-      text('l3-cache-schema', 'The string of Intel RDT/CAT L3 cache schema (not supported by this version)'),
-      text(
-        'mem-bw-schema',
-        'The string of Intel RDT/MBA memory bandwidth schema (not supported by this version)',
-      ),
+      text('l3-cache-schema', 'The string of Intel RDT/CAT L3 cache schema'),
+      text('mem-bw-schema', 'The string of Intel RDT/MBA memory bandwidth schema'),
     ],
     load: () => import('./commands/update.ts'),
   },

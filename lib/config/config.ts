@@ -181,6 +181,19 @@ export interface ThrottleDevice {
   readonly rate: number;
 }
 
+/** linux.intelRdt, as given. */
+export interface IntelRdt {
+  /** Class of service; `/` is the root group. Undefined: one of the container's own, named by its ID. */
+  readonly closID?: string;
+  readonly schemata?: readonly string[];
+  readonly l3CacheSchema?: string;
+  readonly memBwSchema?: string;
+  /** A monitoring group of the container's own. */
+  readonly enableMonitoring?: boolean;
+  readonly enableCMT?: boolean;
+  readonly enableMBM?: boolean;
+}
+
 /** A compiled-later seccomp section: the spec's, verbatim and validated. */
 export interface Seccomp {
   readonly defaultAction: string;
@@ -238,6 +251,7 @@ export interface Config {
   readonly cgroupsPath?: string;
   /** The device rules here already end with the default ones. */
   readonly resources: Resources;
+  readonly intelRdt?: IntelRdt;
   readonly hooks: Hooks;
   readonly annotations: { readonly [name: string]: string };
   /** Options of the caller, not of the spec. */

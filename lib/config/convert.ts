@@ -13,6 +13,7 @@ import type {
   Hook,
   HookName,
   Hooks,
+  IntelRdt,
   Mount,
   Namespace,
   NamespaceType,
@@ -124,6 +125,7 @@ export function convertSpec(spec: Spec, bundle: string, options: ConfigOptions):
     ...(linux.seccomp === undefined ? {} : { seccomp: linux.seccomp }),
     ...given('cgroupsPath', linux.cgroupsPath),
     resources: withDefaultRules(convertResources(linux.resources ?? {}), linux),
+    ...(linux.intelRdt === undefined ? {} : { intelRdt: convertIntelRdt(linux.intelRdt) }),
     hooks: convertHooks(spec),
     annotations: spec.annotations ?? {},
     noPivotRoot: options.noPivotRoot ?? false,
@@ -171,6 +173,11 @@ export function convertResources(resources: SpecResources): Resources {
     ...(devices === undefined ? {} : { devices: devices.map(convertRule) }),
     ...(memory === undefined ? {} : { memory: limits }),
   };
+}
+
+function convertIntelRdt(rdt: NonNullable<SpecLinux['intelRdt']>): IntelRdt {
+  const { closID, ...rest } = rdt;
+  return { ...rest, ...given('closID', closID) };
 }
 
 type SpecRule = NonNullable<SpecResources['devices']>[number];

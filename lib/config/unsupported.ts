@@ -45,9 +45,6 @@ const rules: readonly Rule[] = [
   function* netDevices({ linux }) {
     yield* when(filled(linux?.netDevices), 'linux.netDevices', 'moving network devices is not supported');
   },
-  function* intelRdt({ linux }) {
-    yield* when(linux?.intelRdt !== undefined, 'linux.intelRdt', 'Intel RDT is not supported');
-  },
   function* mountLabel({ linux }) {
     if (set(linux?.mountLabel)) yield* when(!selinuxEnabled(), 'linux.mountLabel', noSelinux);
   },

@@ -164,6 +164,22 @@ const rules: readonly Rule[] = [
   function* memoryPolicy({ linux }) {
     if (linux?.memoryPolicy !== undefined) yield* memoryPolicyIssues(linux.memoryPolicy);
   },
+  function* intelRdt({ linux }) {
+    const { closID = '', memBwSchema = '', schemata = [] } = linux?.intelRdt ?? {};
+    // The root group is the only path (runc's rule); anything else would leave the directory of the groups.
+    if (closID !== '/' && (/[/\n]/.test(closID) || closID === '.' || closID === '..')) {
+      yield { path: 'linux.intelRdt.closID', message: `invalid intelRdt.ClosID "${closID}"` };
+    }
+    const bandwidth = memBwSchema.trim();
+    if (bandwidth !== '' && !/^MB:[^\n]*$/.test(bandwidth)) {
+      const message = 'must be one line that begins with "MB:"';
+      yield { path: 'linux.intelRdt.memBwSchema', message };
+    }
+    for (const [index, line] of schemata.entries()) {
+      const path = `linux.intelRdt.schemata[${index}]`;
+      if (!/^[^\n:]+:[^\n]*$/.test(line)) yield { path, message: 'must be one line such as "L3:0=ff"' };
+    }
+  },
   function* personality({ linux }) {
     const domain = linux?.personality?.domain;
     if (domain !== undefined && numberOf(personalities, domain) === undefined) {

@@ -1,6 +1,6 @@
 /** `nrunc update`: changes limits of a live container; what is not named, or is 0, stays as it is. */
 import { readFileSync } from 'node:fs';
-import { LibcontainerError, type Resources, resourcesFromJson } from '../../index.ts';
+import { type Resources, resourcesFromJson, type SetOptions } from '../../index.ts';
 import { containerIdOf, type Invocation, openFactory } from '../invocation.ts';
 import type { Options } from '../options.ts';
 import { sizeBytes } from '../size.ts';
@@ -8,15 +8,21 @@ import { sizeBytes } from '../size.ts';
 export async function run(invocation: Invocation): Promise<number> {
   const { options, log } = invocation;
   await using container = await openFactory(invocation).load(containerIdOf(invocation));
-  for (const name of ['l3-cache-schema', 'mem-bw-schema'])
-    if (options.has(name))
-      throw new LibcontainerError('ERR_UNSUPPORTED', { detail: `update --${name} (Intel RDT)` });
   for (const name of ['kernel-memory', 'kernel-memory-tcp'])
     if (options.has(name)) log.warning('Kernel memory settings are ignored and will be removed');
   const changes = await changesOf(options);
   // Devices are the container's for life: an update by JSON without them must not take them away.
-  await container.set(merge(container.config.resources, changes), { skipDevices: true });
+  await container.set(merge(container.config.resources, changes), { skipDevices: true, ...rdtOf(options) });
   return 0;
+}
+
+/** Beside a JSON too: linux.resources has no place for them. */
+function rdtOf(options: Options): SetOptions {
+  const schemas = given({
+    l3CacheSchema: options.text('l3-cache-schema') || undefined,
+    memBwSchema: options.text('mem-bw-schema') || undefined,
+  });
+  return Object.keys(schemas).length === 0 ? {} : { intelRdt: schemas };
 }
 
 async function changesOf(options: Options): Promise<Resources> {

@@ -282,7 +282,6 @@ const unsupported: Row[] = [
     'mounts[0].options: idmapped mounts are not supported',
   ],
   [{ 'linux.netDevices': { eth0: {} } }, 'linux.netDevices: moving network devices is not supported'],
-  [{ 'linux.intelRdt': { closID: 'x' } }, 'linux.intelRdt: Intel RDT is not supported'],
   [
     { 'linux.personality': { domain: 'LINUX', flags: ['X'] } },
     'linux.personality.flags: the specification reserves flags; none is supported',
