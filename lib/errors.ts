@@ -111,6 +111,14 @@ export const reasons = {
     'namespace path is of another kind',
     'use the file of the same kind, e.g. /proc/PID/ns/net for a network namespace',
   ],
+  ERR_NET_DEVICE: [
+    'network device could not be moved into the container',
+    'is it there, not the loopback, and its name free inside? the cause is the request that was refused',
+  ],
+  ERR_IDMAP: [
+    'idmapped mount could not be made',
+    'the file system of the source must know idmapped mounts (mount_setattr(2) has the list) and not be idmapped already',
+  ],
   ERR_HOOK: ['hook failed', 'its output is in the error'],
   ERR_HOOK_TIMEOUT: [
     'hook did not end in time',

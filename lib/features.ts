@@ -89,8 +89,8 @@ export function features(): Features {
         modes: Object.keys(memoryPolicyModes).sort(),
         flags: Object.keys(memoryPolicyFlags).sort(),
       },
-      mountExtensions: { idmap: { enabled: false } },
-      netDevices: { enabled: false },
+      mountExtensions: { idmap: { enabled: true } },
+      netDevices: { enabled: true },
     },
     annotations: { 'io.github.seccomp.libseccomp.version': binding().seccompVersion() },
   };

@@ -63,7 +63,10 @@ export async function properties() {
       if (path === 'linux.namespaces[].type')
         return [path, ...namespaceTypes.map(type => `linux.namespaces[${type}]`)];
       if (path === 'mounts[].options')
-        return [path, ...mountOptionNames().map(option => `mounts[].options[${option}]`)];
+        return [
+          path,
+          ...[...mountOptionNames(), 'idmap', 'ridmap'].map(option => `mounts[].options[${option}]`),
+        ];
       return [path];
     })
     .concat(features);

@@ -193,11 +193,29 @@ Slot Arguments::slot(const Napi::Value& value, const Place& place) {
     out.fd = duplicate(value, place);
   } else if (value.IsObject()) {
     const auto object = value.As<Napi::Object>();
+    if (const Napi::Value source = get(object, "source"); !source.IsUndefined()) {
+      out.tree = tree(object, place);
+      return out;
+    }
     out.path = path(get(object, "path"), Place(place, "path"));
     out.flags = static_cast<int>(integer(get(object, "flags"), Place(place, "flags"), 0, highest_fd));
   } else {
     wrong(place.text() + " must be a descriptor or {path, flags}");
   }
+  return out;
+}
+
+TreeRequest Arguments::tree(const Napi::Object& object, const Place& place) {
+  TreeRequest out;
+  out.source = path(get(object, "source"), Place(place, "source"));
+  out.recursive = boolean(get(object, "recursive"), Place(place, "recursive"));
+  out.map_recursive = boolean(get(object, "mapRecursive"), Place(place, "mapRecursive"));
+  if (const Napi::Value joined = get(object, "userNamespace"); !joined.IsUndefined()) {
+    out.user_namespace = path(joined, Place(place, "userNamespace"));
+    return out;
+  }
+  out.uid_map = string(get(object, "uidMap"), Place(place, "uidMap"));
+  out.gid_map = string(get(object, "gidMap"), Place(place, "gidMap"));
   return out;
 }
 

@@ -55,6 +55,7 @@ class Arguments {
  private:
   FileOperation operation(const Napi::Value& value, const Place& place);
   Slot slot(const Napi::Value& value, const Place& place);
+  TreeRequest tree(const Napi::Object& object, const Place& place);
   StateFile state_file(const Napi::Value& value);
   sys::Fd duplicate(const Napi::Value& value, const Place& place);
 

@@ -9,6 +9,7 @@
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new binding::Instance(env));
   binding::export_spawn(env, exports);
+  binding::export_net_devices(env, exports);
   binding::export_process(env, exports);
   binding::export_descriptors(env, exports);
   binding::export_watch(env, exports);

@@ -8,6 +8,7 @@
 namespace binding {
 
 void export_spawn(Napi::Env env, Napi::Object& exports);
+void export_net_devices(Napi::Env env, Napi::Object& exports);
 void export_process(Napi::Env env, Napi::Object& exports);
 void export_descriptors(Napi::Env env, Napi::Object& exports);
 void export_watch(Napi::Env env, Napi::Object& exports);

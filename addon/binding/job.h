@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "binding/mapped_tree.h"
 #include "binding/operations.h"
 #include "sys/calls.h"
 #include "sys/fd.h"
@@ -30,6 +31,7 @@ struct Slot {
   sys::Fd fd;  // or:
   std::string path;
   int flags = 0;
+  std::optional<TreeRequest> tree;  // or
 };
 
 struct JobRequest {

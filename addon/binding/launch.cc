@@ -220,9 +220,13 @@ sys::Status Launcher::launch(Job& job) {
 
   sys::Fd plan_memfd;
   if (auto failed = sys::sealed_memfd(plan_memfd, "libcontainer-plan", request.plan, false)) return failed;
-  for (Slot& slot : request.slots)
-    if (!slot.fd)
-      if (auto failed = sys::open_file(slot.fd, slot.path, slot.flags)) return failed;
+  for (Slot& slot : request.slots) {
+    if (slot.fd) continue;
+    auto failed =
+        slot.tree ? make_mapped_tree(*slot.tree, static_cast<char*>(stack_) + guard_size, stack_size, slot.fd)
+                  : sys::open_file(slot.fd, slot.path, slot.flags);
+    if (failed) return failed;
+  }
   sys::Fd cgroup;
   if (!request.cgroup.empty())
     if (auto failed = sys::open_file(cgroup, request.cgroup, O_PATH | O_DIRECTORY)) return failed;

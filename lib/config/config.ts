@@ -28,6 +28,22 @@ export interface Mount {
   /** What is left for the file system, comma separated. */
   readonly data: string;
   readonly copyUp: boolean;
+  readonly idmap?: Idmap;
+}
+
+export interface IdMapping {
+  readonly containerID: number;
+  readonly hostID: number;
+  readonly size: number;
+}
+
+/** An idmapped mount: by these maps, or by those of a user namespace. */
+export interface Idmap {
+  /** The mounts below it are mapped too (`ridmap`). */
+  readonly recursive: boolean;
+  readonly userNamespace?: string;
+  readonly uidMappings: readonly IdMapping[];
+  readonly gidMappings: readonly IdMapping[];
 }
 
 export interface Device {
@@ -245,6 +261,8 @@ export interface Config {
     readonly nodes: string;
     readonly flags: readonly string[];
   };
+  /** Host devices that move into the container's network namespace: name outside, name inside. */
+  readonly netDevices?: readonly (readonly [string, string])[];
   readonly personality?: { readonly domain: string; readonly flags?: readonly string[] };
   readonly seccomp?: Seccomp;
   /** As given (cgroupsPath); undefined: `/<id>`. */

@@ -20,7 +20,7 @@ import type {
   ProcessConfig,
   Resources,
 } from './config.ts';
-import { parseMountOptions, propagations } from './mount-options.ts';
+import { idmapOption, parseMountOptions, propagations } from './mount-options.ts';
 import type { Spec, SpecLinux, SpecMount, SpecProcess, SpecResources } from './spec.ts';
 
 export const namespaceTypes: readonly NamespaceType[] = [
@@ -105,13 +105,14 @@ export function convertSpec(spec: Spec, bundle: string, options: ConfigOptions):
     ...given('hostname', spec.hostname),
     ...given('domainname', spec.domainname),
     namespaces: (linux.namespaces ?? []).flatMap(convertNamespace),
-    mounts: (spec.mounts ?? []).map(mount => convertMount(mount, bundle)),
+    mounts: (spec.mounts ?? []).map(mount => convertMount(mount, bundle, linux)),
     devices: convertDevices(linux),
     maskedPaths: linux.maskedPaths ?? [],
     readonlyPaths: linux.readonlyPaths ?? [],
     sysctl: linux.sysctl ?? {},
     ...given('mountLabel', linux.mountLabel),
     ...convertTimeOffsets(linux),
+    ...convertNetDevices(linux),
     ...(linux.memoryPolicy === undefined
       ? {}
       : {
@@ -221,7 +222,7 @@ function keptDefaults(linux: SpecLinux): readonly Device[] {
   return defaultDevices.filter(device => !configured.has(device.path));
 }
 
-function convertMount(mount: SpecMount, bundle: string): Mount {
+function convertMount(mount: SpecMount, bundle: string, linux: SpecLinux): Mount {
   const parsed = parseMountOptions(mount.options ?? []);
   // The type `bind` without the option is what a reader of the specification writes ("bind mounts: type is none or bind").
   const bind = (parsed.flags & MS.BIND) !== 0 || mount.type === 'bind';
@@ -233,6 +234,25 @@ function convertMount(mount: SpecMount, bundle: string): Mount {
     destination: resolve('/', mount.destination),
     source: bind ? resolve(bundle, source) : source,
     type: bind ? 'bind' : (mount.type ?? ''),
+    ...convertIdmap(mount, linux),
+  };
+}
+
+/** The options alone mean the maps of the container's user namespace; maps alone mean `idmap` (runc's specconv). */
+function convertIdmap(mount: SpecMount, { namespaces = [], ...linux }: SpecLinux): Pick<Mount, 'idmap'> {
+  const { uidMappings = [], gidMappings = [] } = mount;
+  const asked = idmapOption(mount.options ?? []);
+  if (uidMappings.length + gidMappings.length > 0)
+    return { idmap: { recursive: asked === 'ridmap', uidMappings, gidMappings } };
+  if (asked === undefined) return {};
+  const userNamespace = namespaces.find(({ type }) => type === 'user')?.path;
+  return {
+    idmap: {
+      recursive: asked === 'ridmap',
+      uidMappings: linux.uidMappings ?? [],
+      gidMappings: linux.gidMappings ?? [],
+      ...given('userNamespace', userNamespace),
+    },
   };
 }
 
@@ -243,6 +263,11 @@ function convertTimeOffsets({ timeOffsets }: SpecLinux): Pick<Config, 'timeOffse
       Object.entries(timeOffsets).map(([clock, { secs = 0, nanosecs = 0 }]) => [clock, { secs, nanosecs }]),
     ),
   };
+}
+
+function convertNetDevices({ netDevices = {} }: SpecLinux): Pick<Config, 'netDevices'> {
+  const devices = Object.entries(netDevices).map(([name, device]) => [name, device.name || name] as const);
+  return devices.length === 0 ? {} : { netDevices: devices };
 }
 
 function convertNamespace(namespace: { readonly type: string; readonly path?: string }): Namespace[] {

@@ -97,14 +97,19 @@ export const propagations: ReadonlyMap<string, number> = new Map(
   ),
 );
 
-/** For `features`, sorted as runc prints them; idmap and ridmap are left out while they are refused. */
+/** For `features`, as runc prints them: sorted, and idmap and ridmap are told of in linux.mountExtensions. */
 export function mountOptionNames(): string[] {
   return [...options.keys()].filter(name => options.get(name) !== 'idmap').sort();
 }
 
-/** True for the options of an idmapped mount, also in crun's form `idmap=uids=…`. */
-export function isIdmapOption(option: string): boolean {
-  return options.get(option.split('=', 1)[0] ?? '') === 'idmap';
+/** crun's form of an idmapped mount, `idmap=uids=…`, which is not the specification's. */
+export function isInlineIdmap(option: string): boolean {
+  return option.includes('=') && options.get(option.split('=', 1)[0] ?? '') === 'idmap';
+}
+
+/** The last of `idmap` and `ridmap`. */
+export function idmapOption(words: readonly string[]): string | undefined {
+  return words.findLast(word => options.get(word) === 'idmap');
 }
 
 export type MountFlags = Pick<

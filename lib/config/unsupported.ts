@@ -4,7 +4,7 @@
  */
 import { ConfigError, type ConfigIssue } from '../errors.ts';
 import type { ProcessConfig } from './config.ts';
-import { isIdmapOption } from './mount-options.ts';
+import { isInlineIdmap } from './mount-options.ts';
 import { apparmorEnabled, selinuxEnabled } from './security-modules.ts';
 import type { Spec } from './spec.ts';
 
@@ -16,7 +16,6 @@ function* when(condition: boolean, path: string, message: string): Generator<Con
 }
 const some = (list: readonly unknown[] | undefined): boolean => list !== undefined && list.length > 0;
 const set = (text: string | undefined): boolean => text !== undefined && text !== '';
-const filled = (table: object | undefined): boolean => table !== undefined && Object.keys(table).length > 0;
 
 /** runc's words for a kernel without the module. */
 const noApparmor = 'apparmor: config provided but apparmor not supported';
@@ -34,16 +33,10 @@ const rules: readonly Rule[] = [
     yield* when(some(linux?.gidMappings), 'linux.gidMappings', 'user namespaces are not supported');
   },
   function* idmappedMounts({ mounts }) {
-    for (const [index, mount] of (mounts ?? []).entries()) {
-      const path = `mounts[${index}]`;
-      const message = 'idmapped mounts are not supported';
-      yield* when(some(mount.uidMappings), `${path}.uidMappings`, message);
-      yield* when(some(mount.gidMappings), `${path}.gidMappings`, message);
-      yield* when((mount.options ?? []).some(isIdmapOption), `${path}.options`, message);
+    for (const [index, { options = [] }] of (mounts ?? []).entries()) {
+      const message = 'idmapped mounts have their maps in uidMappings and gidMappings';
+      yield* when(options.some(isInlineIdmap), `mounts[${index}].options`, message);
     }
-  },
-  function* netDevices({ linux }) {
-    yield* when(filled(linux?.netDevices), 'linux.netDevices', 'moving network devices is not supported');
   },
   function* mountLabel({ linux }) {
     if (set(linux?.mountLabel)) yield* when(!selinuxEnabled(), 'linux.mountLabel', noSelinux);

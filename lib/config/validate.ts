@@ -6,9 +6,9 @@ import { isAbsolute } from 'node:path';
 import { ConfigError, type ConfigIssue } from '../errors.ts';
 import { MS, memoryPolicyFlags, memoryPolicyModes, numberOf, personalities } from '../plan/numbers.ts';
 import { hookNames, namespaceTypes } from './convert.ts';
-import { parseMountOptions, propagations } from './mount-options.ts';
+import { idmapOption, parseMountOptions, propagations } from './mount-options.ts';
 import { seccompIssues } from './seccomp.ts';
-import type { Spec, SpecLinux } from './spec.ts';
+import type { Spec, SpecLinux, SpecMount } from './spec.ts';
 import { sysctlIssue } from './sysctl.ts';
 import { isCpuList } from './validate-process.ts';
 
@@ -77,6 +77,33 @@ const rules: readonly Rule[] = [
       if (!bind && !mount.type && (flags & MS.REMOUNT) === 0) {
         yield { path: `${path}.type`, message: 'is required unless the options hold bind or rbind' };
       }
+    }
+  },
+  function* idmappedMounts({ mounts = [], linux }) {
+    for (const [index, mount] of mounts.entries()) {
+      yield* idmapIssues(`mounts[${index}]`, mount, linux ?? {});
+    }
+  },
+  function* netDevices({ linux }) {
+    const devices = Object.entries(linux?.netDevices ?? {});
+    if (devices.length > 0 && !linux?.namespaces?.some(({ type }) => type === 'network')) {
+      const message = 'unable to move network devices without a private NET namespace';
+      yield { path: 'linux.netDevices', message };
+    }
+    const inside = new Set<string>();
+    for (const [name, device] of devices) {
+      const path = `linux.netDevices[${JSON.stringify(name)}]`;
+      if (!isDeviceName(name)) yield { path, message: `invalid network device name "${name}"` };
+      const target = device.name || name;
+      // One %d is a template: the kernel puts a free number there.
+      const plain = target.replace('%d', '');
+      if (target !== name && (!isDeviceName(target) || plain.includes('%'))) {
+        yield { path: `${path}.name`, message: `invalid network device name "${target}"` };
+      }
+      if (inside.has(target) && plain === target) {
+        yield { path: `${path}.name`, message: `"${target}" is the name of two devices` };
+      }
+      inside.add(target);
     }
   },
   function* rootfsPropagation({ linux }) {
@@ -202,6 +229,35 @@ const rules: readonly Rule[] = [
     if (Object.hasOwn(annotations, '')) yield { path: 'annotations[""]', message: 'a key must not be empty' };
   },
 ];
+
+/** dev_valid_name() in the kernel, and IFNAMSIZ. */
+const isDeviceName = (name: string): boolean =>
+  Buffer.byteLength(name) < 16 && /^[^\s/:]+$/.test(name) && name !== '.' && name !== '..';
+
+/** runc's rules (checkIDMapMounts); mount_setattr(2) "ID-mapped mounts". */
+function* idmapIssues(path: string, mount: SpecMount, linux: SpecLinux): Iterable<ConfigIssue> {
+  const { options = [], uidMappings = [], gidMappings = [] } = mount;
+  const own = uidMappings.length + gidMappings.length > 0;
+  if (!own && idmapOption(options) === undefined) return;
+  const bind = (parseMountOptions(options).flags & MS.BIND) !== 0 || mount.type === 'bind';
+  if (!bind) yield { path, message: 'id-mapped mounts are only supported for bind-mounts' };
+  if (own && (uidMappings.length === 0 || gidMappings.length === 0)) {
+    yield { path, message: 'id-mapped mounts must have both uid and gid mappings specified' };
+  }
+  if (!own && !linux.namespaces?.some(({ type }) => type === 'user')) {
+    const message = 'id-mapped mounts without mappings take those of the user namespace, and there is none';
+    yield { path: `${path}.options`, message };
+  }
+  for (const [name, rows] of Object.entries({ uidMappings, gidMappings })) {
+    for (const [index, { size, containerID, hostID }] of rows.entries()) {
+      // user_namespaces(7): at least one id, and no overflow.
+      if (size === 0 || containerID + size > 0xffff_ffff || hostID + size > 0xffff_ffff) {
+        yield { path: `${path}.${name}[${index}]`, message: 'must be a range of ids below 4294967295' };
+      }
+    }
+    if (rows.length > 340) yield { path: `${path}.${name}`, message: 'the kernel takes at most 340 ranges' };
+  }
+}
 
 const nodeless = new Set(['MPOL_DEFAULT', 'MPOL_LOCAL']);
 

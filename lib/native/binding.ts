@@ -58,6 +58,16 @@ export interface StateFile {
   readonly sync: boolean;
 }
 
+/** A slot that the spawner fills with a detached, idmapped bind mount; the fields are those of plan/steps.ts. */
+export interface MappedTree {
+  readonly source: string;
+  readonly recursive: boolean;
+  readonly mapRecursive: boolean;
+  readonly userNamespace?: string;
+  readonly uidMap: string;
+  readonly gidMap: string;
+}
+
 export interface SpawnJob {
   /** Done first, undone in reverse order when one of them or the clone fails. */
   readonly before: readonly FileOperation[];
@@ -74,7 +84,7 @@ export interface SpawnJob {
   /** Host descriptors that the container keeps as 3, 4, …. */
   readonly preserved: readonly number[];
   /** What plan steps name by slot: a descriptor, or a path that the spawner opens (after `before`) with these flags. */
-  readonly slots: readonly (number | { readonly path: string; readonly flags: number })[];
+  readonly slots: readonly (number | { readonly path: string; readonly flags: number } | MappedTree)[];
   /** Written (temporary file, rename) when init says ready, before the answer: a `start` from elsewhere may race. */
   readonly stateFile?: StateFile;
   /** True: JavaScript answers 'ready' itself with `answer()` (poststart hooks, rollback); false: the spawner does, after stateFile. */
@@ -164,6 +174,17 @@ export interface Binding {
   pidfdWatch(pidfd: number, onExit: () => void): Watch;
   /** Watches fd for epoll events (EPOLLIN | EPOLLPRI …) and calls back with the ready mask each time. Borrowed fd. */
   watch(fd: number, events: number, onReady: (events: number) => void): Watch;
+
+  /**
+   * Moves devices, pairs of host name and name inside (which may hold `%d`), into the network namespace of this process,
+   * gives them their permanent global addresses again and brings them up. All are looked at before the first is moved.
+   * Rejects with errno, code, syscall, args and `index` of the pair.
+   */
+  moveNetDevices(
+    pid: number,
+    startTime: bigint,
+    devices: readonly (readonly [string, string])[],
+  ): Promise<void>;
 
   pipe(): [read: number, write: number];
   socketpair(): [number, number];

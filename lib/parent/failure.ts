@@ -104,6 +104,7 @@ function stateError(cause: SyscallError, { stateDirectory: detail }: FailureCont
 
 function spawnError(event: FailedEvent): LibcontainerError {
   const cause = syscallError(event);
+  if (isReason(event.reason)) return new LibcontainerError(event.reason, { detail: event.args, cause });
   const code = cause.errnoName === 'EPERM' || cause.errnoName === 'EACCES' ? 'ERR_PRIVILEGE' : 'ERR_SPAWN';
   return new LibcontainerError(code, { cause });
 }

@@ -13,6 +13,7 @@ import { intentPath } from '../state-intent.ts';
 import { startError } from './failure.ts';
 import { requestedFault } from './faults.ts';
 import { runHooks } from './hooks.ts';
+import { moveNetDevices } from './net-devices.ts';
 import { notifyDirectory, notifyPath } from './notify-socket.ts';
 import { ParentProcess, StartFailure, type SyncPoint } from './parent-process.ts';
 import { standardPlan, templateOf } from './plans.ts';
@@ -173,7 +174,7 @@ function initJob(
     ...(cgroup.cloneInto === undefined ? {} : { cgroup: cgroup.cloneInto }),
     ...(plan.pidNamespacePath === undefined ? {} : { pidNamespace: plan.pidNamespacePath }),
     preserved,
-    slots: wait ? [{ path: fifoPath(directory), flags: openPath }] : [],
+    slots: [...(wait ? [{ path: fifoPath(directory), flags: openPath }] : []), ...(plan.trees ?? [])],
     stateFile: { path: statePath(directory), text: record.parts, mode: 0o600, sync: false },
     askReady: asks(request),
     // Only init's own startContainer hooks read it. config.md "State": they see `created`.
@@ -191,7 +192,11 @@ function stateText(request: InitRequest, status: 'creating' | 'created', pid: nu
 }
 
 async function answerSync(request: InitRequest, point: SyncPoint): Promise<string> {
-  const { hooks, bundle } = request.config;
+  const { hooks, bundle, netDevices = [] } = request.config;
+  if (point.name === 'netDevices') {
+    await moveNetDevices(request.binding, point, netDevices);
+    return '';
+  }
   const state = stateText(request, 'creating', point.pid);
   if (point.name === 'createRuntime')
     for (const name of ['prestart', 'createRuntime'] as const)

@@ -16,6 +16,8 @@ export type FailedEvent = Extract<JobEvent, { type: 'failed' }>;
 export interface SyncPoint {
   readonly name: string;
   readonly pid: number;
+  /** Clock ticks, as in /proc/PID/stat. */
+  readonly startTime: bigint;
 }
 
 export interface ParentRequest {
@@ -172,7 +174,7 @@ export class ParentProcess implements StartedProcess {
     switch (event.type) {
       case 'sync':
         this.#born(event);
-        void this.#answer(this.#request.onSync({ name: event.name, pid: event.pid }));
+        void this.#answer(this.#request.onSync(event));
         return;
       case 'ready':
         this.#born(event);

@@ -72,6 +72,7 @@ const mountArguments = (step: StepOf<'mount'>): { [name: string]: Explained } =>
     copyUp: step.copyUp,
     optional: step.optional,
     lateReadonly: step.lateReadonly,
+    idmapped: step.treeSlot !== undefined,
   });
 
 const hookArguments = (step: StepOf<'hooks'>): { [name: string]: Explained } => ({

@@ -3,10 +3,10 @@
  * read-only remounts that must wait until /dev is filled.
  */
 import type { CgroupLayout, CgroupMountRow } from '../cgroups/manager.ts';
-import type { Config, Mount } from '../config/config.ts';
+import type { Config, IdMapping, Mount } from '../config/config.ts';
 import { hasNamespace } from './namespaces.ts';
 import { MS } from './numbers.ts';
-import type { MountStep, Step } from './steps.ts';
+import type { MountStep, Step, TreeRequest } from './steps.ts';
 
 export interface CgroupMounts {
   readonly layout: CgroupLayout;
@@ -30,10 +30,13 @@ export const fillsDev = (config: Config): boolean =>
 const isLateReadonly = (mount: Mount): boolean =>
   (mount.flags & MS.RDONLY) !== 0 && (mount.type === 'tmpfs' || cleanPath(mount.destination) === '/dev');
 
-export function mountSteps(config: Config, cgroup: CgroupMounts): Step[] {
+/** @param firstTree Slot of the first detached mount of `treeRequests`. */
+export function mountSteps(config: Config, cgroup: CgroupMounts, firstTree: number): Step[] {
   const steps: Step[] = [];
+  let tree = firstTree;
   for (const mount of config.mounts) {
     if (mount.type === 'cgroup') steps.push(...cgroupMountSteps(config, mount, cgroup));
+    else if (mount.idmap !== undefined) steps.push({ ...mountStep(mount), treeSlot: tree++ });
     else steps.push(labelled(mountStep(mount), config.mountLabel));
   }
   return steps;
@@ -51,6 +54,27 @@ function labelled(step: MountStep, label = ''): MountStep {
   const own = step.type === 'bind' || step.type === 'proc' || step.type === 'sysfs';
   if (label === '' || own || (step.flags & (MS.BIND | MS.REMOUNT)) !== 0) return step;
   return step.type === 'mqueue' ? { ...step, label } : { ...step, data: withContext(step.data, label) };
+}
+
+const mapLines = (rows: readonly IdMapping[]): string =>
+  rows.map(({ containerID, hostID, size }) => `${containerID} ${hostID} ${size}\n`).join('');
+
+/** The idmapped mounts, in the order of the configuration. */
+export function treeRequests(config: Config): TreeRequest[] {
+  return config.mounts.flatMap(({ source, flags, idmap }) =>
+    idmap === undefined
+      ? []
+      : [
+          {
+            source,
+            recursive: (flags & MS.REC) !== 0,
+            mapRecursive: idmap.recursive,
+            ...(idmap.userNamespace === undefined ? {} : { userNamespace: idmap.userNamespace }),
+            uidMap: mapLines(idmap.uidMappings),
+            gidMap: mapLines(idmap.gidMappings),
+          },
+        ],
+  );
 }
 
 function mountStep(mount: Mount): MountStep {

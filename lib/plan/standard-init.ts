@@ -4,7 +4,14 @@
  */
 import type { CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig } from '../config/config.ts';
-import { type CgroupMounts, deviceSteps, fillsDev, lateReadonlySteps, mountSteps } from './mounts.ts';
+import {
+  type CgroupMounts,
+  deviceSteps,
+  fillsDev,
+  lateReadonlySteps,
+  mountSteps,
+  treeRequests,
+} from './mounts.ts';
 import { hasNamespace, hasNewNamespace, planNamespaces, unsupported } from './namespaces.ts';
 import { MS } from './numbers.ts';
 import {
@@ -72,16 +79,21 @@ export function planStandardInit(
     ...hookStep('startContainer', config.hooks.startContainer),
     execStep(process, context.preservedFds),
   ];
+  const trees = treeRequests(config);
   const { unavailable } = capabilityMasks(process.capabilities, context.lastCapability);
   return {
     steps,
     cloneFlags: namespaces.cloneFlags,
+    ...(trees.length === 0 ? {} : { trees }),
     ...(namespaces.pidNamespacePath === undefined ? {} : { pidNamespacePath: namespaces.pidNamespacePath }),
     ...(unavailable.length === 0
       ? {}
       : { warnings: unavailable.map(name => `capability ${name} is not known here and was left out`) }),
   };
 }
+
+/** The slots of a start: the exec fifo's, if there is one, and then the detached mounts. */
+const firstTreeSlot = (fifoSlot: number | undefined): number => (fifoSlot === undefined ? 0 : fifoSlot + 1);
 
 /** Name of the session keyring of a container's processes. */
 export const sessionKeyring = (containerId: string): string => `_ses.${containerId}`;
@@ -113,6 +125,8 @@ function enterSteps(
   if (!config.noNewKeyring) steps.push(keyringStep(containerId, process));
   // Only in a network of our own: one that is joined has been set up by its owner.
   if (hasNewNamespace(config, 'network')) steps.push({ kind: 'loopback' });
+  // The parent moves them, since they are the host's; before the hooks, which may look at them.
+  if (config.netDevices !== undefined) steps.push({ kind: 'sync', name: 'netDevices' });
   return steps;
 }
 
@@ -123,7 +137,7 @@ const offsetLines = ({ timeOffsets }: Config): string =>
     .join('');
 
 /** The root file system, until the moment before it becomes `/`: host paths are still in sight as bind sources. */
-function rootfsSteps(config: Config, { cgroupMounts, hostHasKcore }: StandardInitContext): Step[] {
+function rootfsSteps(config: Config, { cgroupMounts, hostHasKcore, fifoSlot }: StandardInitContext): Step[] {
   const { hooks } = config;
   const steps: Step[] = [];
   const private_ = hasNamespace(config, 'mount');
@@ -143,7 +157,7 @@ function rootfsSteps(config: Config, { cgroupMounts, hostHasKcore }: StandardIni
       bind: private_,
       parentPropagation: private_ ? MS.PRIVATE : 0,
     },
-    ...mountSteps(config, cgroupMounts),
+    ...mountSteps(config, cgroupMounts, firstTreeSlot(fifoSlot)),
     // After the mounts: one of them is /dev.
     ...deviceSteps(config, hostHasKcore),
   );

@@ -43,7 +43,7 @@ export type Step =
       readonly bind: boolean;
     }
   | { readonly kind: 'symlink'; readonly target: string; readonly path: string; readonly replace: boolean }
-  | { readonly kind: 'sync'; readonly name: 'createRuntime' | 'createContainer' }
+  | { readonly kind: 'sync'; readonly name: 'netDevices' | 'createRuntime' | 'createContainer' }
   | {
       readonly kind: 'hooks';
       readonly phase: 'createContainer' | 'startContainer';
@@ -155,8 +155,24 @@ export interface MountStep {
   readonly copyUp: boolean;
   readonly optional: boolean;
   readonly lateReadonly: boolean;
+  /** Slot of the source, a detached idmapped mount (StartPlan.trees). */
+  readonly treeSlot?: number;
   /** SELinux context that the root of the new file system gets by setxattr. */
   readonly label?: string;
+}
+
+/** A bind source whose ids are mapped (mount_setattr(2), "ID-mapped mounts"). */
+export interface TreeRequest {
+  readonly source: string;
+  /** With the mounts below it. */
+  readonly recursive: boolean;
+  /** … which are mapped too. */
+  readonly mapRecursive: boolean;
+  /** Whose maps are taken; undefined: those of uidMap and gidMap. */
+  readonly userNamespace?: string;
+  /** Lines as in /proc/PID/uid_map: inside, outside, count. */
+  readonly uidMap: string;
+  readonly gidMap: string;
 }
 
 export type StepKind = Step['kind'];
@@ -169,6 +185,8 @@ export interface StartPlan {
   readonly cloneFlags: number;
   /** Path of a pid namespace to enter for children before the clone (pid namespace joined by path). */
   readonly pidNamespacePath?: string;
+  /** Detached mounts that the spawner makes: their slots come after the exec fifo's, in this order. */
+  readonly trees?: readonly TreeRequest[];
   /** Sentences for people: what the configuration asks for and this kernel does not know. */
   readonly warnings?: readonly string[];
 }

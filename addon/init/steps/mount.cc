@@ -25,6 +25,7 @@ struct Request {
   uint64_t recursive_set;
   uint64_t recursive_clear;
   bool copy_up;
+  int tree = -1;  // the source, already cloned (an idmapped mount, which the parent has made)
   bool bind() const { return (flags & MS_BIND) != 0 || strcmp(type, "bind") == 0; }
   // proc and sysfs only on a real directory: a link there would mount them over another place
   // (CVE-2019-19921).
@@ -101,13 +102,21 @@ Result remount(Init& init, const Request& request, const Message& message, Fd& t
   return result == Result::ok ? apply_after(init, request, message, target.get()) : result;
 }
 
-Result bind_detached(Init& init, const Request& request, Fd& target, Fd& tree) {
+Result open_source(Init& init, const Request& request, Fd& tree) {
   const bool recursive = (request.flags & MS_REC) != 0;
   tree = Fd(call(SYS_open_tree, AT_FDCWD, request.source,
                  open_tree_clone | open_tree_cloexec | static_cast<unsigned>(recursive ? at_recursive : 0)));
   if (!tree)
     return init.failed("open_tree", request.source,
                        Raw{recursive ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE"});
+  return Result::ok;
+}
+
+Result bind_detached(Init& init, const Request& request, Fd& target, Fd& tree) {
+  if (request.tree >= 0)
+    tree = Fd(request.tree);
+  else if (open_source(init, request, tree) != Result::ok)
+    return Result::failed;
   struct stat stat;
   struct statfs fs;
   if (fstat(tree.get(), &stat) < 0 || fstatfs(tree.get(), &fs) < 0)
@@ -151,7 +160,7 @@ Result bind_classic(Init& init, const Request& request, Fd& mount) {
 Result bind(Init& init, const Request& request, const Message& message, Fd& mount) {
   Fd target;
   Result result = bind_detached(init, request, target, mount);
-  if (result != Result::ok && denied(init)) result = bind_classic(init, request, mount);
+  if (result != Result::ok && denied(init) && request.tree < 0) result = bind_classic(init, request, mount);
   return result == Result::ok ? apply_after(init, request, message, mount.get()) : result;
 }
 
@@ -225,6 +234,7 @@ Result steps::mount(Init& init, const Message& message) {
   Request request = {init.text(message, 1), init.text(message, 2), init.text(message, 3),
                      message.number(4),     message.number(5),     init.text(message, 7),
                      message.number(8),     message.number(9),     message.flag(10)};
+  if (message.has(15)) request.tree = init.first_slot + static_cast<int>(message.u32(15));
   if (message.flag(12)) request.flags &= ~static_cast<uint64_t>(MS_RDONLY);
   forget_parent(init);
   init.fresh = false;

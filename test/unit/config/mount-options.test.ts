@@ -1,6 +1,7 @@
 import { deepEqual, equal } from 'node:assert/strict';
 import {
-  isIdmapOption,
+  idmapOption,
+  isInlineIdmap,
   type MountFlags,
   mountOptionNames,
   parseMountOptions,
@@ -65,8 +66,10 @@ test('mountOptionNames() is the list of `runc features` 1.1.5', async () => {
   deepEqual(mountOptionNames(), runc.split(' '));
 });
 
-test('isIdmapOption() knows both words and the form with ranges', async () => {
+test('idmapOption() is the last of both words, isInlineIdmap() the form with ranges', async () => {
   const given = ['idmap', 'ridmap', 'idmap=uids=0-1-10', 'ro', 'idmapped'];
-  deepEqual(given.map(isIdmapOption), [true, true, true, false, false]);
+  deepEqual(given.map(isInlineIdmap), [false, false, true, false, false]);
+  equal(idmapOption(given), 'ridmap');
+  equal(idmapOption(given.slice(2)), undefined);
   equal(mountOptionNames().includes('idmap'), false);
 });

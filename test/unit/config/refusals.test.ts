@@ -11,6 +11,8 @@ type Row = [changes: { readonly [path: string]: unknown }, issue: string];
 
 const ns = (...types: string[]): { type: string }[] => types.map(type => ({ type }));
 
+const mappings = [{ containerID: 0, hostID: 1000, size: 1 }];
+
 const shapes: Row[] = [
   [{ ociVersion: undefined }, 'ociVersion: is required'],
   [{ root: undefined }, 'root: is required'],
@@ -46,6 +48,48 @@ const shapes: Row[] = [
 ];
 
 const meanings: Row[] = [
+  [
+    { mounts: [{ destination: '/x', source: '/', options: ['bind'], uidMappings: mappings }] },
+    'mounts[0]: id-mapped mounts must have both uid and gid mappings specified',
+  ],
+  [
+    { mounts: [{ destination: '/x', type: 'tmpfs', uidMappings: mappings, gidMappings: mappings }] },
+    'mounts[0]: id-mapped mounts are only supported for bind-mounts',
+  ],
+  [
+    { mounts: [{ destination: '/x', source: '/', options: ['bind', 'ridmap'] }] },
+    'mounts[0].options: id-mapped mounts without mappings take those of the user namespace, and there is none',
+  ],
+  [
+    {
+      mounts: [
+        {
+          destination: '/x',
+          source: '/',
+          options: ['bind'],
+          uidMappings: mappings,
+          gidMappings: [{ containerID: 0, hostID: 0, size: 0 }],
+        },
+      ],
+    },
+    'mounts[0].gidMappings[0]: must be a range of ids below 4294967295',
+  ],
+  [
+    { 'linux.namespaces': ns('mount', 'uts'), 'linux.netDevices': { eth0: {} } },
+    'linux.netDevices: unable to move network devices without a private NET namespace',
+  ],
+  [
+    { 'linux.namespaces': ns('mount', 'uts', 'network'), 'linux.netDevices': { 'eth/0': {} } },
+    'linux.netDevices["eth/0"]: invalid network device name "eth/0"',
+  ],
+  [
+    { 'linux.namespaces': ns('mount', 'uts', 'network'), 'linux.netDevices': { a: { name: 'b%s' } } },
+    'linux.netDevices["a"].name: invalid network device name "b%s"',
+  ],
+  [
+    { 'linux.namespaces': ns('mount', 'uts', 'network'), 'linux.netDevices': { a: { name: 'b' }, b: {} } },
+    'linux.netDevices["b"].name: "b" is the name of two devices',
+  ],
   [
     { 'linux.timeOffsets': { monotonic: { secs: 1 } } },
     "linux.timeOffsets: time namespace offsets specified, but time namespace isn't enabled in the config",
@@ -265,7 +309,6 @@ const seccompMeanings: [seccomp: object, issue: string][] = [
   ],
 ];
 
-const mappings = [{ containerID: 0, hostID: 1000, size: 1 }];
 const unsupported: Row[] = [
   [
     { 'linux.namespaces': ns('mount', 'uts', 'user') },
@@ -274,14 +317,9 @@ const unsupported: Row[] = [
   [{ 'linux.uidMappings': mappings }, 'linux.uidMappings: user namespaces are not supported'],
   [{ 'linux.gidMappings': mappings }, 'linux.gidMappings: user namespaces are not supported'],
   [
-    { mounts: [{ destination: '/x', source: '/', options: ['bind'], uidMappings: mappings }] },
-    'mounts[0].uidMappings: idmapped mounts are not supported',
+    { mounts: [{ destination: '/x', source: '/', options: ['bind', 'idmap=uids=0-1-2'] }] },
+    'mounts[0].options: idmapped mounts have their maps in uidMappings and gidMappings',
   ],
-  [
-    { mounts: [{ destination: '/x', source: '/', options: ['bind', 'ridmap'] }] },
-    'mounts[0].options: idmapped mounts are not supported',
-  ],
-  [{ 'linux.netDevices': { eth0: {} } }, 'linux.netDevices: moving network devices is not supported'],
   [
     { 'linux.personality': { domain: 'LINUX', flags: ['X'] } },
     'linux.personality.flags: the specification reserves flags; none is supported',

@@ -168,10 +168,19 @@ export const fullConfig: Config = {
   domainname: 'example',
   process: fullProcess,
   namespaces: [...defaultConfig.namespaces, { type: 'time' }],
+  netDevices: [['eth1', 'uplink']],
   timeOffsets: { monotonic: { secs: -5, nanosecs: 0 }, boottime: { secs: 3600, nanosecs: 1 } },
   memoryPolicy: { mode: 'MPOL_BIND', nodes: '0-1,40', flags: ['MPOL_F_STATIC_NODES'] },
   mounts: [
     ...defaultConfig.mounts.map(m => (m.destination === '/dev' ? { ...m, flags: m.flags | MS.RDONLY } : m)),
+    mount('/mapped', 'bind', MS.BIND | MS.REC, {
+      source: '/srv/mapped',
+      idmap: {
+        recursive: true,
+        uidMappings: [{ containerID: 0, hostID: 1000, size: 10 }],
+        gidMappings: [{ containerID: 0, hostID: 1000, size: 10 }],
+      },
+    }),
     mount('/data', 'bind', MS.BIND | MS.REC | MS.RDONLY, {
       source: '/srv/data',
       clearedFlags: MS.NOSUID,

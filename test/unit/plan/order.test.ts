@@ -72,8 +72,11 @@ const rules: readonly (readonly [before: readonly StepKind[], after: readonly St
   [['waitStart'], ['exec'], 'the fifo is the start'],
 ];
 
+/** The network devices have a sync of their own, before all mounts: `sync` here is that of the hooks. */
 const indexes = (plan: StartPlan, kinds: readonly StepKind[]): number[] =>
-  plan.steps.flatMap((step, index) => (kinds.includes(step.kind) ? [index] : []));
+  plan.steps.flatMap((step, index) =>
+    kinds.includes(step.kind) && !(step.kind === 'sync' && step.name === 'netDevices') ? [index] : [],
+  );
 
 function checkPlan(plan: StartPlan, standard: boolean): void {
   const names = plan.steps.map(({ kind }) => kind);
