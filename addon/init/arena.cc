@@ -28,7 +28,7 @@ void* Arena::take(size_t bytes) {
 
 char* Arena::text(Bytes bytes) {
   char* copy = static_cast<char*>(take(bytes.size + 1));
-  memcpy(copy, bytes.data, bytes.size);
+  if (bytes.size > 0) memcpy(copy, bytes.data, bytes.size);
   copy[bytes.size] = 0;
   return copy;
 }
