@@ -30,31 +30,60 @@ const sources = directory =>
 const renamed = ['syscall', 'fstat', 'fstatat', 'fstatfs', 'mmap', 'munmap', 'prctl'].map(
   name => `-D${name}=fuzz_${name}`,
 );
-const common = ['-std=c++20', '-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-Iaddon'];
+const common = [
+  '-std=c++20',
+  '-O1',
+  '-g',
+  '-fsanitize=address,undefined',
+  '-fno-sanitize-recover=all',
+  '-Iaddon',
+];
 const native = {
   init: () => {
     const objects = [...sources('addon/init'), ...sources('addon/init/steps')].map(source => {
       const object = join(output, `${source.replaceAll('/', '-')}.o`);
-      const flags = ['-fsanitize=fuzzer-no-link', '-fno-exceptions', '-fno-rtti', '-Dmain=init_main', ...renamed];
+      const flags = [
+        '-fsanitize=fuzzer-no-link',
+        '-fno-exceptions',
+        '-fno-rtti',
+        '-Dmain=init_main',
+        ...renamed,
+      ];
       execFileSync('clang++', [...common, ...flags, '-c', source, '-o', object], { stdio: 'inherit' });
       return object;
     });
     return ['test/fuzz/init.cc', ...objects];
   },
-  frames: () => ['test/fuzz/frames.cc', 'addon/binding/frames.cc', 'addon/binding/init_pipe.cc', ...sources('addon/sys')],
+  frames: () => [
+    'test/fuzz/frames.cc',
+    'addon/binding/frames.cc',
+    'addon/binding/init_pipe.cc',
+    ...sources('addon/sys'),
+  ],
 };
 
 function fuzzNative(name) {
   const program = join(output, name);
-  execFileSync('clang++', [...common, '-fsanitize=fuzzer', '-D_GNU_SOURCE', ...native[name](), '-o', program], {
-    stdio: 'inherit',
-  });
+  execFileSync(
+    'clang++',
+    [...common, '-fsanitize=fuzzer', '-D_GNU_SOURCE', ...native[name](), '-o', program],
+    {
+      stdio: 'inherit',
+    },
+  );
   const [seeds, found] = [join('test/fuzz/corpus', name), join(output, `${name}-corpus`)];
   mkdirSync(found, { recursive: true });
   const artifacts = `-artifact_prefix=${output}/${name}-`;
   const more = options.minimize
     ? ['-merge=1', seeds, found]
-    : [`-max_total_time=${seconds}`, `-seed=${options.seed}`, '-print_final_stats=1', '-timeout=10', artifacts, found];
+    : [
+        `-max_total_time=${seconds}`,
+        `-seed=${options.seed}`,
+        '-print_final_stats=1',
+        '-timeout=10',
+        artifacts,
+        found,
+      ];
   const dictionaries = existsSync(seeds) && !options.minimize ? [seeds] : [];
   const { status } = spawnSync(program, [...more, ...dictionaries, '-max_len=4096', '-verbosity=1'], {
     stdio: ['ignore', 'inherit', 'inherit'],
@@ -79,7 +108,8 @@ async function fuzzTypeScript(names) {
   const { fuzz, targets } = await import(pathToFileURL(join(root, outfile)).href);
   const chosen = names.length > 0 ? names.filter(name => name in targets) : Object.keys(targets);
   let good = true;
-  for (const name of chosen) good = (await fuzz(name, { seconds, seed: Number(options.seed), output })) && good;
+  for (const name of chosen)
+    good = (await fuzz(name, { seconds, seed: Number(options.seed), output })) && good;
   return { good, known: Object.keys(targets) };
 }
 
@@ -91,7 +121,9 @@ if (positionals.length === 0 || positionals.some(name => !nativeNames.includes(n
   const { good: fine, known } = await fuzzTypeScript(positionals.filter(name => !nativeNames.includes(name)));
   const unknown = positionals.filter(name => !nativeNames.includes(name) && !known.includes(name));
   if (unknown.length > 0) {
-    console.error(`fuzz: unknown target ${unknown.join(' ')}; targets: ${[...nativeNames, ...known].join(' ')}`);
+    console.error(
+      `fuzz: unknown target ${unknown.join(' ')}; targets: ${[...nativeNames, ...known].join(' ')}`,
+    );
     process.exit(2);
   }
   good = fine && good;

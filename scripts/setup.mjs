@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
 const packages = {
-  base: ['g++', 'make', 'python3', 'musl-tools', 'libseccomp-dev', 'busybox-static', 'util-linux'],
+  base: ['g++', 'make', 'python3', 'musl-tools', 'libseccomp-dev', 'busybox-static', 'util-linux', 'strace'],
   check: ['clang-format'],
   vm: [
     'qemu-system-x86',

@@ -1,11 +1,15 @@
 // node scripts/test.mjs [FILES…] [--filter NAME] [--lane NAME] [--retry] [--no-setup] [--no-bundle] [--results FILE] [--bundles DIR]
+//   [--deny CALL=ENOSYS,CALL=EPERM]
+// --deny: the tests run where these system calls are refused (test/programs/deny.c); scripts/fallbacks.mjs is the matrix.
 // Bundles the test files, runs each in its own process, and ends with one line: `host: N passed, N failed, N skipped`.
 // A whole lane is recorded in build/results/<lane>.json, a part of it in build/results/<lane>.part.json.
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative } from 'node:path';
 import { run } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { denyProgram } from './deny.mjs';
 import { leaksSince, snapshot } from './leaks.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -19,11 +23,15 @@ const given = parseArgs({
     'no-bundle': { type: 'boolean', default: false },
     results: { type: 'string' },
     bundles: { type: 'string', default: 'build/test' },
+    deny: { type: 'string' },
   },
 });
 const options = given.values;
 const named = given.positionals.map(file => (isAbsolute(file) ? relative(root, file) : file));
 process.chdir(root);
+if (options.deny !== undefined && process.env.LIBCONTAINER_TEST_DENIED !== options.deny) {
+  process.exit(runDenied(options.deny.split(',')));
+}
 const slowness = Math.max(1, Number(process.env.LIBCONTAINER_TEST_SLOWNESS ?? '1') || 1);
 const whole = named.length === 0 && options.filter === '';
 
@@ -42,6 +50,15 @@ const { makeRootfs } = await import('./rootfs.mjs');
 if (!options['no-bundle']) {
   makeRootfs();
   await bundleTests(files, options.bundles);
+}
+
+/** This very command, in a process with the filter. */
+function runDenied(denied) {
+  const words = [...denied, '--', process.execPath, ...process.argv.slice(1)];
+  const env = { ...process.env, LIBCONTAINER_TEST_DENIED: options.deny };
+  const { status, error } = spawnSync(denyProgram(), words, { stdio: 'inherit', env });
+  if (error) throw error;
+  return status ?? 1;
 }
 
 const failureText = error => {

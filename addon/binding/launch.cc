@@ -138,7 +138,7 @@ std::string flag_names(uint64_t flags) {
 // Causes for which the caller may place the process in its cgroup in another way (init joins by itself).
 bool cgroup_refused(int error) {
   return error == ENOSYS || error == E2BIG || error == EINVAL || error == EBADF || error == EOPNOTSUPP ||
-         error == EACCES;
+         error == EACCES || error == EPERM;
 }
 
 }  // namespace
@@ -273,7 +273,8 @@ sys::Status Launcher::launch(Job& job) {
   KernelSignalSet former = 0;
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &former, sizeof all);
   pid_t pid = sys::clone3(args, child_main, &plan);
-  if (pid < 0 && errno == ENOSYS && !cgroup) {
+  // EPERM too: some sandboxes answer with it. Where it was meant, clone(2) says the same.
+  if (pid < 0 && (errno == ENOSYS || errno == EPERM) && !cgroup) {
     plan.handlers_kept = true;
     pid = sys::clone_classic(args, child_main, &plan);
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// libFuzzer target: the frames that the spawner reads from init, a process that may be the container's by then, and the
-// frame that it answers with.
+// libFuzzer target: the frames that the spawner reads from init, a process that may be the container's by
+// then, and the frame that it answers with.
 #include "binding/frames.h"
 
 #include <cstdint>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// libFuzzer target: the whole init executable on a kernel that the input plays. Input: two bytes of length, so many bytes
-// of plan (proto/init.proto), and then the kernel's answers: which call fails with what, what is read, which inode is
-// found. init's sources are compiled with their few ways to the kernel renamed (scripts/fuzz.mjs), so nothing of the
-// machine is touched, and AddressSanitizer looks at every buffer that goes in or out.
+// libFuzzer target: the whole init executable on a kernel that the input plays. Input: two bytes of length,
+// so many bytes of plan (proto/init.proto), and then the kernel's answers: which call fails with what, what
+// is read, which inode is found. init's sources are compiled with their few ways to the kernel renamed
+// (scripts/fuzz.mjs), so nothing of the machine is touched, and AddressSanitizer looks at every buffer that
+// goes in or out.
 #include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -68,14 +69,16 @@ bool refused() {
   if (++calls > most_calls) longjmp(out, 1);
   const uint8_t byte = next();
   if (byte >= 40) return false;
-  static const int errors[] = {EPERM, ENOENT, ENOSYS, EACCES, EEXIST, EINVAL, ELOOP, EAGAIN, EINTR, ENOTDIR,
-                               EBUSY, ENOMEM, EMFILE, ENODEV, EROFS, ENOEXEC, ENAMETOOLONG, ENOTTY, EXDEV, EIO};
+  static const int errors[] = {EPERM,  ENOENT,  ENOSYS,       EACCES, EEXIST, EINVAL, ELOOP,
+                               EAGAIN, EINTR,   ENOTDIR,      EBUSY,  ENOMEM, EMFILE, ENODEV,
+                               EROFS,  ENOEXEC, ENAMETOOLONG, ENOTTY, EXDEV,  EIO};
   errno = errors[byte % 20];
   return true;
 }
 
 void fill_stat(struct stat* stat) {
-  static const mode_t kinds[] = {S_IFDIR | 0755, S_IFREG | 0755, S_IFLNK | 0777, S_IFCHR | 0666, S_IFIFO, S_IFBLK};
+  static const mode_t kinds[] = {S_IFDIR | 0755, S_IFREG | 0755, S_IFLNK | 0777,
+                                 S_IFCHR | 0666, S_IFIFO,        S_IFBLK};
   *stat = {};
   const uint8_t byte = next();
   stat->st_mode = kinds[byte % 6];
@@ -202,7 +205,8 @@ extern "C" __attribute__((no_sanitize("address"))) long fuzz_syscall(long number
       return entries(static_cast<char*>(pointer(1)), static_cast<size_t>(a[2]));
     case SYS_sendmsg: {
       const auto* message = static_cast<const msghdr*>(pointer(1));
-      for (size_t i = 0; i < message->msg_iovlen; i++) touch(message->msg_iov[i].iov_base, message->msg_iov[i].iov_len);
+      for (size_t i = 0; i < message->msg_iovlen; i++)
+        touch(message->msg_iov[i].iov_base, message->msg_iov[i].iov_len);
       return 1;
     }
     case SYS_recvfrom: {

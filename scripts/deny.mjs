@@ -1,0 +1,19 @@
+// The launcher that refuses system calls (test/programs/deny.c), built when its source is newer.
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const source = join(root, 'test/programs/deny.c');
+const output = join(root, 'build/programs/deny');
+
+export function denyProgram() {
+  if (existsSync(output) && statSync(output).mtimeMs > statSync(source).mtimeMs) return output;
+  mkdirSync(dirname(output), { recursive: true });
+  const fresh = `${output}.${process.pid}`;
+  const flags = ['-std=gnu11', '-O1', '-static', '-Wall', '-Wextra', '-Werror'];
+  execFileSync('gcc', [...flags, '-o', fresh, source], { stdio: 'inherit' });
+  renameSync(fresh, output);
+  return output;
+}
