@@ -1,1 +1,1 @@
-export function denyProgram(): string;
+export function denyProgram(root?: string): string;

@@ -4,11 +4,10 @@ import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const source = join(root, 'test/programs/deny.c');
-const output = join(root, 'build/programs/deny');
-
-export function denyProgram() {
+/** @param {string} root The checkout; a bundled test does not find it from where it is. */
+export function denyProgram(root = join(dirname(fileURLToPath(import.meta.url)), '..')) {
+  const source = join(root, 'test/programs/deny.c');
+  const output = join(root, 'build/programs/deny');
   if (existsSync(output) && statSync(output).mtimeMs > statSync(source).mtimeMs) return output;
   mkdirSync(dirname(output), { recursive: true });
   const fresh = `${output}.${process.pid}`;

@@ -105,6 +105,8 @@ export async function setUp(wanted) {
   }
   const { makeRootfs } = await import('./rootfs.mjs');
   makeRootfs();
+  const { denyProgram } = await import('./deny.mjs');
+  denyProgram();
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -49,6 +49,7 @@ const files = named.length > 0 ? named : findTests();
 const { makeRootfs } = await import('./rootfs.mjs');
 if (!options['no-bundle']) {
   makeRootfs();
+  denyProgram();
   await bundleTests(files, options.bundles);
 }
 
