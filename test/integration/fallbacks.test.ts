@@ -3,7 +3,7 @@
  * clear refusal. scripts/fallbacks.mjs runs the other integration tests in the same way.
  */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { denyProgram } from '../../scripts/deny.mjs';
 import { containerId, makeBundle, makeDirectory, makeStateRoot } from '../harness/bundle.ts';
@@ -46,6 +46,7 @@ async function run(t: TestContext, denied: readonly string[], script: string): P
 
 const mountApi = ['fsopen', 'fsmount', 'open_tree', 'move_mount', 'mount_setattr'];
 const everything = [...mountApi, 'close_range', 'faccessat2'];
+const unified = existsSync('/sys/fs/cgroup/cgroup.controllers');
 const look = `cat /etc/file /etc/passwd; ls -A /home; ls -A /root
 for f in /mnt/a/x /etc/file /etc/x /var/x /proc/sys/kernel/domainname; do (echo x > $f) 2>&1; done; ls /var; ls /proc/self/fd | wc -l`;
 const rows: readonly (readonly string[])[] = [
@@ -55,8 +56,7 @@ const rows: readonly (readonly string[])[] = [
 ];
 for (const calls of rows)
   test(`without ${calls.join(', ')}: the same container`, root, async t => {
-    // glibc takes only ENOSYS of clone3 for its absence, so where it is EPERM no Node.js has threads. On a cgroup v2 it is
-    // how a process is born in its cgroup, and refused by name without it (test/native/fallback.test.ts).
+    // glibc takes only ENOSYS of clone3 for its absence, so where it is EPERM no Node.js has threads.
     for (const errno of ['ENOSYS', 'EPERM']) {
       const denied = calls.filter(call => call !== 'clone3' || errno === 'ENOSYS');
       const { code, stdout, stderr } = await run(
@@ -64,6 +64,12 @@ for (const calls of rows)
         denied.map(call => `${call}=${errno}`),
         look,
       );
+      if (unified && denied.includes('clone3')) {
+        // How a process is born in its cgroup (CLONE_INTO_CGROUP), so that no moment of it is outside.
+        assert.equal(code, 1);
+        assert.match(stderr, /clone3/);
+        continue;
+      }
       const readonly = (path: string): string => `sh: can't create ${path}: Read-only file system\n`;
       const paths = ['/mnt/a/x', '/etc/file', '/etc/x', '/var/x', '/proc/sys/kernel/domainname'];
       assert.equal(
