@@ -139,6 +139,10 @@ export const reasons = {
     'cgroup is not empty',
     'another container or service uses this cgroup; give linux.cgroupsPath a path of its own',
   ],
+  ERR_CGROUP_TYPE: [
+    'cgroup cannot hold a container',
+    'a container needs a domain cgroup below domain cgroups; give linux.cgroupsPath another path',
+  ],
   ERR_CGROUP_FROZEN: ['cgroup is frozen', 'thaw it, or give linux.cgroupsPath another path'],
   ERR_CGROUP_BUSY: [
     'cgroup cannot be removed',

@@ -2,7 +2,7 @@
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { loadCgroups, newCgroups, withIntelRdt } from './cgroups/open.ts';
+import { loadCgroups, newCgroups, ownerOf, withIntelRdt } from './cgroups/open.ts';
 import type { Config } from './config/config.ts';
 import { Container, type DestroyOptions } from './container.ts';
 import { Handle, type Root } from './container-handle.ts';
@@ -99,7 +99,9 @@ export class LinuxFactory {
     if (taken() && (!(await this.#removeHalfMade(id)) || taken()))
       throw new ContainerError('ERR_CONTAINER_EXISTS', id);
     const { binding: native, resctrl } = this.#root;
-    const manager = withIntelRdt(newCgroups(native, id, config), id, config, { root: resctrl });
+    const manager = withIntelRdt(newCgroups(native, id, config, undefined, ownerOf(config)), id, config, {
+      root: resctrl,
+    });
     const handle = new Handle(this.#root, id, directory, config, manager, {
       notifySocket: options.notifySocket,
     });

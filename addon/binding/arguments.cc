@@ -114,6 +114,21 @@ sys::Fd Arguments::duplicate(const Napi::Value& value, const Place& place) {
   return copy;
 }
 
+void Arguments::tolerated(FileOperation& out, const Napi::Object& object, const Place& place) {
+  const Napi::Value tolerate = get(object, "tolerate");
+  if (tolerate.IsArray()) {
+    const auto list = tolerate.As<Napi::Array>();
+    for (uint32_t i = 0; i < list.Length(); i++) {
+      const int number = sys::errno_number(string(list.Get(i), Place(Place(place, "tolerate"), i)));
+      if (number == 0)
+        wrong(Place(Place(place, "tolerate"), i).text() + " must be the name of an errno value");
+      out.tolerate.push_back(number);
+    }
+  } else if (!tolerate.IsUndefined()) {
+    wrong(Place(place, "tolerate").text() + " must be an array");
+  }
+}
+
 FileOperation Arguments::operation(const Napi::Value& value, const Place& place) {
   FileOperation out;
   if (!value.IsObject()) {
@@ -136,18 +151,11 @@ FileOperation Arguments::operation(const Napi::Value& value, const Place& place)
   } else if (kind == "write") {
     out.kind = OperationKind::write;
     out.data = string(get(object, "data"), Place(place, "data"));
-    const Napi::Value tolerate = get(object, "tolerate");
-    if (tolerate.IsArray()) {
-      const auto list = tolerate.As<Napi::Array>();
-      for (uint32_t i = 0; i < list.Length(); i++) {
-        const int number = sys::errno_number(string(list.Get(i), Place(Place(place, "tolerate"), i)));
-        if (number == 0)
-          wrong(Place(Place(place, "tolerate"), i).text() + " must be the name of an errno value");
-        out.tolerate.push_back(number);
-      }
-    } else if (!tolerate.IsUndefined()) {
-      wrong(Place(place, "tolerate").text() + " must be an array");
-    }
+    tolerated(out, object, place);
+  } else if (kind == "chown") {
+    out.kind = OperationKind::chown;
+    out.uid = static_cast<uid_t>(integer(get(object, "uid"), Place(place, "uid"), 0, highest_id));
+    tolerated(out, object, place);
   } else if (kind == "put") {
     out.kind = OperationKind::put;
     out.data = string(get(object, "data"), Place(place, "data"));

@@ -54,6 +54,8 @@ class Arguments {
 
  private:
   FileOperation operation(const Napi::Value& value, const Place& place);
+  // The errno names of an operation that are no failure.
+  void tolerated(FileOperation& out, const Napi::Object& object, const Place& place);
   Slot slot(const Napi::Value& value, const Place& place);
   TreeRequest tree(const Napi::Object& object, const Place& place);
   StateFile state_file(const Napi::Value& value);

@@ -57,6 +57,8 @@ const char* name_of(OperationKind kind) {
       return "deviceProgram";
     case OperationKind::lock:
       return "lock";
+    case OperationKind::chown:
+      return "chown";
   }
   return "";
 }
@@ -132,6 +134,9 @@ sys::Status Operations::run_one(const FileOperation& operation) {
       return attach_device_program(path, operation.data);
     case OperationKind::lock:
       return lock(operation);
+    case OperationKind::chown:
+      if (::lchown(path.c_str(), operation.uid, static_cast<gid_t>(-1)) == 0) return {};
+      return sys::failure("lchown", sys::quoted(path) + ", " + std::to_string(operation.uid) + ", -1", path);
   }
   return {};
 }

@@ -15,7 +15,7 @@
 
 namespace binding {
 
-enum class OperationKind { mkdir, write, put, mkfifo, unlink, rmdir, device_program, lock };
+enum class OperationKind { mkdir, write, put, mkfifo, unlink, rmdir, device_program, lock, chown };
 
 struct FileOperation {
   OperationKind kind = OperationKind::write;

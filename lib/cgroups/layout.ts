@@ -101,6 +101,21 @@ function isCgroup2(path: string): boolean {
   }
 }
 
+/** In the initial one all ids are mapped to themselves (user_namespaces(7)); containers/storage and runc tell it so too. */
+export const isInitialIdMap = (map: string): boolean =>
+  map.trim().split(/\s+/).join(' ') === '0 0 4294967295';
+
+let inside: boolean | undefined;
+/** This process is in a user namespace other than the initial one; that does not change while it runs. */
+export function inUserNamespace(): boolean {
+  inside ??= !isInitialIdMap(readFileSync('/proc/self/uid_map', 'utf8'));
+  return inside;
+}
+
+/** Neither devices.deny nor bpf(2) can be used there, and runc skips them as well. */
+export const devicesNotEnforced =
+  'linux.resources.devices is not enforced: this process is in a user namespace, where the kernel takes no device rules (and lets nobody make device nodes)';
+
 /**
  * Splits a cgroup path of the caller's into names, refusing what would leave the hierarchy. Component-wise: a test of
  * prefixes lets `../box2` out of `/box` (the `exec --cgroup` escape of runc 1.5.2).

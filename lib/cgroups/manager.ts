@@ -17,6 +17,8 @@ export interface CgroupStart {
   readonly cloneInto?: string;
   /** v1 (and v2 when clone3 cannot): files to which init writes "0" (`tasks`, `cgroup.procs`). */
   readonly joinFiles: readonly string[];
+  /** What was asked for and cannot be done here, with the reason. */
+  readonly warnings?: readonly string[];
   /** Names the property behind a failed operation. `index` counts in `operations`; `cause` has errno. */
   failure(index: number, cause: unknown): CgroupError;
 }

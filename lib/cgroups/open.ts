@@ -7,11 +7,13 @@ import { containerDirectory, hostLayout, type Layout } from './layout.ts';
 import type { CgroupManager } from './manager.ts';
 import { ResctrlGroup, resctrlRoot } from './resctrl.ts';
 import { V1Manager } from './v1/manager.ts';
+import { delegatee } from './v2/delegation.ts';
 import { V2Manager } from './v2/manager.ts';
 import { withResctrl } from './with-resctrl.ts';
 
 /**
  * The cgroups of a new container. Nothing is made yet.
+ * @param owner Host uid that is to own the cgroup (v2): see ownerOf. Default: ours.
  * @throws {CgroupError} ERR_CGROUP_LAYOUT, ERR_UNSUPPORTED (systemd driver), ERR_CGROUP (a cgroupsPath that escapes)
  */
 export function newCgroups(
@@ -19,6 +21,7 @@ export function newCgroups(
   id: string,
   config: Pick<Config, 'cgroupsPath' | 'resources' | 'systemdCgroup'>,
   host: Layout = hostLayout(),
+  owner?: number,
 ): CgroupManager {
   if (config.systemdCgroup)
     throw new CgroupError(
@@ -32,7 +35,7 @@ export function newCgroups(
   const cgroupsPath =
     config.cgroupsPath === undefined || config.cgroupsPath === '' ? `/${id}` : config.cgroupsPath;
   if (host.kind === 'v2' && host.v2 !== undefined)
-    return new V2Manager(binding, host, containerDirectory(host, host.v2, cgroupsPath));
+    return new V2Manager(binding, host, containerDirectory(host, host.v2, cgroupsPath), owner);
   const paths: { [controller: string]: string } = {};
   for (const hierarchy of host.v1) {
     const directory = containerDirectory(host, hierarchy, cgroupsPath);
@@ -105,3 +108,9 @@ export function withIntelRdt(
 
 const resctrlRootOf = ({ intelRdt }: Pick<Config, 'intelRdt'>): string | undefined =>
   intelRdt === undefined ? undefined : resctrlRoot();
+
+/** The host uid to which a container's cgroup is delegated; undefined: it stays ours. */
+export function ownerOf(config: Pick<Config, 'namespaces' | 'mounts' | 'process'>): number | undefined {
+  const uid = delegatee(config);
+  return uid === process.geteuid?.() ? undefined : uid;
+}

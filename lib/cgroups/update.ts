@@ -15,6 +15,8 @@ const keyedReset: readonly (readonly [pattern: RegExp, reset: (key: string, writ
   [/^blkio\..*weight_device$/, key => `${key} 0`],
   [/^io\.max$/, key => `${key} rbps=max wbps=max riops=max wiops=max`],
   [/^io\.(bfq\.)?weight$/, key => `${key} default`],
+  [/^io\.latency$/, key => `${key} target=max`],
+  [/^misc\.max$/, key => `${key} max`],
   [/^rdma\.max$/, key => `${key} hca_handle=max hca_object=max`],
   [/^net_prio\.ifpriomap$/, key => `${key} 0`],
 ];
@@ -26,6 +28,8 @@ const keyedReset: readonly (readonly [pattern: RegExp, reset: (key: string, writ
 export function restoredValue(path: string, before: string, written: string): string {
   const name = path.slice(path.lastIndexOf('/') + 1);
   const lines = before.split('\n').filter(l => l !== '');
+  // `root invalid (…)`: the word alone is a value.
+  if (name === 'cpuset.cpus.partition') return before.split(/\s/)[0] ?? 'member';
   if (name === 'memory.oom_control') return /oom_kill_disable 1/.test(before) ? '1' : '0';
   const reset = keyedReset.find(([pattern]) => pattern.test(name))?.[1];
   if (reset === undefined) return before.trim();
@@ -76,10 +80,14 @@ export function limitError(write: FileWrite, error: unknown): CgroupError {
   });
 }
 
+/** Of the two views of one weight the one that loses nothing: a nice value stands for a range. */
+const sourceOf = (path: string): string => path.replace(/\/cpu\.weight\.nice$/, '/cpu.weight');
+
 /** @throws {CgroupError} after the former content of every changed file has been written back */
 export async function applyLimits(writes: readonly FileWrite[], more: () => Promise<void>): Promise<void> {
   const before = new Map<string, string>();
-  for (const { path } of writes) {
+  for (const write of writes) {
+    const path = sourceOf(write.path);
     if (before.has(path)) continue;
     const content = await readCgroupFile(path);
     if (content !== undefined) before.set(path, content);
@@ -90,8 +98,11 @@ export async function applyLimits(writes: readonly FileWrite[], more: () => Prom
     await more();
   } catch (error) {
     const back = done.reverse().flatMap(w => {
-      const content = before.get(w.path);
-      return content === undefined ? [] : [{ ...w, value: restoredValue(w.path, content, w.value) }];
+      const path = sourceOf(w.path);
+      const content = before.get(path);
+      // An idle cgroup has weight 0, which is ERANGE to write: cpu.idle brings it back.
+      if (content === undefined || (path.endsWith('/cpu.weight') && content.trim() === '0')) return [];
+      return [{ ...w, path, value: restoredValue(path, content, w.value) }];
     });
     try {
       await writeAll(back, []);

@@ -22,6 +22,13 @@ export type FileOperation =
       readonly data: string;
       readonly tolerate?: readonly string[];
     }
+  /** lchown; the group stays. An errno name in `tolerate` is no error. Not undone: what is given away is removed as a whole. */
+  | {
+      readonly op: 'chown';
+      readonly path: string;
+      readonly uid: number;
+      readonly tolerate?: readonly string[];
+    }
   /** A new file with this content: temporary file `path.tmp`, write, (fsync unless tmpfs when `sync`), rename. Undone by unlink. */
   | {
       readonly op: 'put';

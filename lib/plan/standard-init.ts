@@ -33,7 +33,7 @@ import type { StartPlan, Step } from './steps.ts';
 export interface StandardInitContext {
   readonly containerId: string;
   /** Of CgroupManager.prepareStart. */
-  readonly cgroup: Pick<CgroupStart, 'joinFiles' | 'cloneInto'>;
+  readonly cgroup: Pick<CgroupStart, 'joinFiles' | 'cloneInto' | 'warnings'>;
   readonly cgroupMounts: CgroupMounts;
   /** Binding.lastCapability(). */
   readonly lastCapability: number;
@@ -81,14 +81,16 @@ export function planStandardInit(
   ];
   const trees = treeRequests(config);
   const { unavailable } = capabilityMasks(process.capabilities, context.lastCapability);
+  const warnings = [
+    ...(context.cgroup.warnings ?? []),
+    ...unavailable.map(name => `capability ${name} is not known here and was left out`),
+  ];
   return {
     steps,
     cloneFlags: namespaces.cloneFlags,
     ...(trees.length === 0 ? {} : { trees }),
     ...(namespaces.pidNamespacePath === undefined ? {} : { pidNamespacePath: namespaces.pidNamespacePath }),
-    ...(unavailable.length === 0
-      ? {}
-      : { warnings: unavailable.map(name => `capability ${name} is not known here and was left out`) }),
+    ...(warnings.length === 0 ? {} : { warnings }),
   };
 }
 

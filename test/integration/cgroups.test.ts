@@ -367,7 +367,7 @@ test('a cgroup below a threaded one is refused, and a cgroup with controllers fo
     resources: {},
     systemdCgroup: false,
   });
-  await assert.rejects(below.prepareStart({}), failure('ERR_CGROUP', 'is domain threaded'));
+  await assert.rejects(below.prepareStart({}), failure('ERR_CGROUP_TYPE', 'is domain threaded'));
   rmdirSync(join(directory, 'threads'));
 
   const init = join(directory, 'init.scope');

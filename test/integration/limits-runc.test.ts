@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { merge } from '../../lib/cli/commands/update.ts';
 import { type Container, LinuxFactory, loadConfig, Process, resourcesFromJson } from '../../lib/index.ts';
@@ -126,23 +126,30 @@ async function createBoth(t: TestContext, resources: object): Promise<Pair> {
       },
     });
   // Their pipe would hold the reader until init ends.
+  let state: { readonly cgroup_paths: { readonly [controller: string]: string } } | undefined;
   const made = spawnSync('runc', ['--root', runcRoot, 'create', '--bundle', bundleFor(runcId), runcId], {
     stdio: ['ignore', 'ignore', 'ignore'],
   });
-  t.after(() => command('runc', ['--root', runcRoot, 'delete', '--force', runcId]));
+  t.after(() => {
+    command('runc', ['--root', runcRoot, 'delete', '--force', runcId]);
+    // runc 1.1.5 gives up after some tries on a slow machine.
+    for (const directory of Object.values(state?.cgroup_paths ?? {}))
+      if (existsSync(directory)) rmdirSync(directory);
+  });
   assert.equal(made.status, 0, `runc refuses ${JSON.stringify(resources)}`);
   const config = await loadConfig(bundleFor(id));
   const ours = await new LinuxFactory({ root }).create(id, config);
   t.after(() => ours.destroy({ force: true }));
   await ours.start(new Process({ args: ['/bin/true'], ...config.process }));
-  const state: { cgroup_paths: { [controller: string]: string } } = JSON.parse(
+  const theirs: { readonly cgroup_paths: { readonly [controller: string]: string } } = JSON.parse(
     readFileSync(join(runcRoot, runcId, 'state.json'), 'utf8'),
   );
+  state = theirs;
   return {
     ours,
     runcRoot,
     runcId,
-    theirPaths: state.cgroup_paths,
+    theirPaths: theirs.cgroup_paths,
     ourPaths: (await ours.state()).cgroup_paths,
   };
 }

@@ -10,7 +10,7 @@ import { CgroupError } from '../../errors.ts';
 import type { Binding, FileOperation } from '../../native/binding.ts';
 import { deviceList, deviceTransition, parseDeviceList, sameDevices } from '../device-rules.ts';
 import { isGone, parseFlat, pidsBelow, readCgroupFile, readCgroupFileNow, writeCgroupFile } from '../file.ts';
-import { type Layout, pathComponents } from '../layout.ts';
+import { devicesNotEnforced, inUserNamespace, type Layout, pathComponents } from '../layout.ts';
 import type { LimitWrite } from '../limits.ts';
 import type { CgroupManager, CgroupMountRow, CgroupStart, FreezerState } from '../manager.ts';
 import { StartOperations } from '../start.ts';
@@ -109,8 +109,9 @@ export class V1Manager implements CgroupManager {
     if (cpuset !== undefined) this.#fillCpuset(start, cpuset, resources, there.has(cpuset));
     for (const write of this.#fileWrites(resources))
       start.write(write.path, write.value, write.field, write.tolerate);
-    for (const write of this.#deviceWrites(resources.devices, there.has(devices)))
-      start.write(write.path, write.value, write.field);
+    const deviceWrites = this.#deviceWrites(resources.devices, there.has(devices));
+    if (inUserNamespace() && deviceWrites.length > 0) start.warn(devicesNotEnforced);
+    else for (const write of deviceWrites) start.write(write.path, write.value, write.field);
     return start.finish(this.#joinFiles(this.#directories));
   }
 
@@ -144,7 +145,7 @@ export class V1Manager implements CgroupManager {
     former: Resources,
     options: { readonly skipDevices?: boolean } = {},
   ): Promise<void> {
-    const rules = options.skipDevices ? undefined : resources.devices;
+    const rules = options.skipDevices || inUserNamespace() ? undefined : resources.devices;
     if (rules !== undefined) deviceList(rules); // refuses bad rules before the first write
     await applyLimits(this.#fileWrites(resources), async () => {
       if (rules !== undefined) await this.#setDevices(rules, former.devices);

@@ -39,7 +39,7 @@ export function makeAncestors(
   if (isComplete(parent, parentEnabled, required, all)) return;
   const available = words(readCgroupFileNow(join(top, 'cgroup.controllers')));
   const lacking = [...required.keys()].filter(c => !available.includes(c));
-  if (lacking.length > 0) throw noController(lacking, required, available);
+  if (lacking.length > 0) throw noController(lacking, required, available, parentEnabled);
   for (const level of chain) {
     const enabled = words(readCgroupFileNow(join(level, 'cgroup.subtree_control')));
     if (!existsSync(level)) start.mkdir(level, 'ok');
@@ -69,8 +69,11 @@ export function noController(
   lacking: readonly string[],
   fields: ReadonlyMap<string, string>,
   available: readonly string[],
+  delegated?: readonly string[],
 ): CgroupError {
   const field = fields.get(lacking[0] ?? '') ?? 'linux.resources';
-  const detail = `${field}: wanted ${lacking.join(' ')}, available: ${available.join(' ') || 'none'}`;
+  const list = (names: readonly string[]): string => names.filter(n => n !== '').join(' ') || 'none';
+  const passed = delegated === undefined ? '' : `, delegated: ${list(delegated)}`;
+  const detail = `${field}: wanted ${list(lacking)}, available: ${list(available)}${passed}`;
   return new CgroupError('ERR_CGROUP_CONTROLLER', { file: field }, { detail });
 }

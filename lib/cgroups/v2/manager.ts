@@ -15,7 +15,13 @@ import {
   readCgroupFileNow,
   writeCgroupFile,
 } from '../file.ts';
-import { type Layout, parseOwnCgroups, pathComponents } from '../layout.ts';
+import {
+  devicesNotEnforced,
+  inUserNamespace,
+  type Layout,
+  parseOwnCgroups,
+  pathComponents,
+} from '../layout.ts';
 import type { LimitWrite } from '../limits.ts';
 import type { CgroupManager, CgroupMountRow, CgroupStart, FreezerState } from '../manager.ts';
 import { StartOperations } from '../start.ts';
@@ -23,6 +29,7 @@ import type { Stats } from '../stats.ts';
 import { removeTree } from '../tree.ts';
 import { applyLimits, type FileWrite } from '../update.ts';
 import { makeAncestors, noController } from './controllers.ts';
+import { delegation } from './delegation.ts';
 import { deviceProgram } from './device-program.ts';
 import { waitForCgroupEvent } from './events.ts';
 import { v2Limits } from './limits.ts';
@@ -31,6 +38,10 @@ import { readV2Stats } from './stats.ts';
 const defaultTimeoutMs = 10_000;
 const freezeTimeoutMs = 10_000;
 const SIGKILL = 9;
+
+/** cgroupsPath may name directories that are still to be made. */
+const nearestExisting = (directory: string): string =>
+  existsSync(directory) ? directory : nearestExisting(dirname(directory));
 
 const programs = new WeakMap<readonly DeviceRule[], Uint8Array>();
 
@@ -49,8 +60,11 @@ export class V2Manager implements CgroupManager {
   readonly #binding: Binding;
   readonly #mountPoint: string;
   readonly #directory: string;
+  readonly #owner: number | undefined;
 
-  constructor(binding: Binding, host: Layout, directory: string) {
+  /** @param owner Host uid that gets the cgroup, when it is not ours. */
+  constructor(binding: Binding, host: Layout, directory: string, owner?: number) {
+    this.#owner = owner;
     this.paths = { '': directory };
     this.#binding = binding;
     this.#mountPoint = host.v2?.mountPoint ?? '/sys/fs/cgroup';
@@ -66,13 +80,20 @@ export class V2Manager implements CgroupManager {
     const writes = this.#fileWrites(resources);
     const exists = existsSync(directory);
     if (exists) await this.#refuseUsed();
-    else this.#refuseType(dirname(directory));
+    else this.#refuseType(nearestExisting(dirname(directory)));
     const start = new StartOperations();
     makeAncestors(start, this.#mountPoint, directory, this.#required(writes), true);
     start.mkdir(directory, exists ? 'ok' : 'error');
     for (const { path, value, field, tolerate } of writes) start.write(path, value, field, tolerate);
-    if (resources.devices !== undefined) start.deviceProgram(directory, programOf(resources.devices));
+    if (resources.devices !== undefined) this.#startDevices(start, resources.devices);
+    if (this.#owner !== undefined) start.append(delegation(directory, this.#owner), 'linux.cgroupsPath');
     return start.finish([], directory);
+  }
+
+  #startDevices(start: StartOperations, rules: readonly DeviceRule[]): void {
+    const program = programOf(rules);
+    if (!inUserNamespace()) start.deviceProgram(this.#directory, program);
+    else start.warn(devicesNotEnforced);
   }
 
   async prepareExec(
@@ -137,6 +158,7 @@ export class V2Manager implements CgroupManager {
   #changedProgram(resources: Resources, former: Resources): Uint8Array | undefined {
     if (resources.devices === undefined) return undefined;
     const program = deviceProgram(deviceList(resources.devices));
+    if (inUserNamespace()) return undefined;
     const same =
       former.devices !== undefined && Buffer.from(program).equals(deviceProgram(deviceList(former.devices)));
     return same ? undefined : program;
@@ -264,12 +286,9 @@ export class V2Manager implements CgroupManager {
     const type = readCgroupFileNow(join(cgroup, 'cgroup.type'))?.trim() ?? 'domain';
     if (type === 'domain') return;
     throw new CgroupError(
-      'ERR_CGROUP',
+      'ERR_CGROUP_TYPE',
       { file: join(cgroup, 'cgroup.type') },
-      {
-        detail: `${cgroup} is ${type}`,
-        hint: 'a container needs a domain cgroup below a domain cgroup; give linux.cgroupsPath another path',
-      },
+      { detail: `${cgroup} is ${type}` },
     );
   }
 
