@@ -71,7 +71,7 @@ export function features(): Features {
     hooks: hookNames,
     mountOptions: mountOptionNames(),
     linux: {
-      namespaces: namespaceTypes.filter(type => type !== 'user').sort(),
+      namespaces: [...namespaceTypes].sort(),
       capabilities: Object.keys(capabilities),
       cgroup: { v1: true, v2: true, systemd: false, systemdUser: false, rdma: true },
       seccomp: {

@@ -227,6 +227,62 @@ TreeRequest Arguments::tree(const Napi::Object& object, const Place& place) {
   return out;
 }
 
+// Calls take(object, place) for each element of an optional array of objects.
+template <typename Take>
+static void each_object(Arguments& arguments, const Napi::Value& value, const Place& place, Take take) {
+  if (value.IsUndefined()) return;
+  if (!value.IsArray()) {
+    arguments.wrong(place.text() + " must be an array");
+    return;
+  }
+  const auto list = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length() && arguments.ok(); i++) {
+    const Napi::Value element = list.Get(i);
+    if (element.IsObject())
+      take(element.As<Napi::Object>(), Place(place, i));
+    else
+      arguments.wrong(Place(place, i).text() + " must be an object");
+  }
+}
+
+UserNamespaceWork Arguments::user_namespace(const Napi::Value& value) {
+  UserNamespaceWork out;
+  if (value.IsUndefined()) return out;
+  if (!value.IsObject()) {
+    wrong("job.userNamespace must be an object");
+    return out;
+  }
+  const auto object = value.As<Napi::Object>();
+  each_object(*this, get(object, "files"), "job.userNamespace.files",
+              [&](const Napi::Object& file, const Place& place) {
+                out.files.push_back(
+                    {path(get(file, "name"), Place(place, "name")), string(get(file, "data"), place)});
+              });
+  each_object(*this, get(object, "views"), "job.userNamespace.views",
+              [&](const Napi::Object& view, const Place& place) {
+                out.views.push_back({path(get(view, "path"), Place(place, "path")),
+                                     boolean(get(view, "tree"), Place(place, "tree")),
+                                     boolean(get(view, "recursive"), Place(place, "recursive"))});
+              });
+  each_object(*this, get(object, "limits"), "job.userNamespace.limits",
+              [&](const Napi::Object& limit, const Place& place) {
+                out.limits.push_back({static_cast<int>(integer(get(limit, "resource"),
+                                                               Place(place, "resource"), 0, highest_fd)),
+                                      bigint(get(limit, "soft"), Place(place, "soft")),
+                                      bigint(get(limit, "hard"), Place(place, "hard"))});
+              });
+  return out;
+}
+
+std::vector<EnteredNamespace> Arguments::entered(const Napi::Value& value) {
+  std::vector<EnteredNamespace> out;
+  each_object(*this, value, "job.entered", [&](const Napi::Object& object, const Place& place) {
+    out.push_back({static_cast<int>(integer(get(object, "type"), Place(place, "type"), 0, highest_fd)),
+                   path(get(object, "path"), Place(place, "path"))});
+  });
+  return out;
+}
+
 StateFile Arguments::state_file(const Napi::Value& value) {
   StateFile out;
   if (!value.IsObject()) {
@@ -264,6 +320,8 @@ JobRequest Arguments::job(const Napi::Value& value) {
     out.pid_namespace = duplicate(entered, "job.pidNamespace");
   else if (!entered.IsUndefined())
     out.pid_namespace_path = path(entered, "job.pidNamespace");
+  out.entered = entered(get(object, "entered"));
+  out.user_namespace = user_namespace(get(object, "userNamespace"));
   const Napi::Value stdio = get(object, "stdio");
   if (stdio.IsArray() && stdio.As<Napi::Array>().Length() == out.stdio.size()) {
     for (uint32_t i = 0; i < out.stdio.size(); i++)

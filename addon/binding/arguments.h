@@ -58,6 +58,8 @@ class Arguments {
   void tolerated(FileOperation& out, const Napi::Object& object, const Place& place);
   Slot slot(const Napi::Value& value, const Place& place);
   TreeRequest tree(const Napi::Object& object, const Place& place);
+  UserNamespaceWork user_namespace(const Napi::Value& value);
+  std::vector<EnteredNamespace> entered(const Napi::Value& value);
   StateFile state_file(const Napi::Value& value);
   sys::Fd duplicate(const Napi::Value& value, const Place& place);
 

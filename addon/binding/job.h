@@ -34,6 +34,38 @@ struct Slot {
   std::optional<TreeRequest> tree;  // or
 };
 
+// A file below /proc/PID of the child.
+struct ProcessFile {
+  std::string name;
+  std::string data;
+};
+
+// What init cannot reach itself: a detached copy of the mounts at a path, or (not `tree`) the directory.
+struct View {
+  std::string path;
+  bool tree = false;
+  bool recursive = false;
+};
+
+struct Limit {
+  int resource = 0;
+  uint64_t soft = 0;
+  uint64_t hard = 0;
+};
+
+// A namespace that is joined by path before the clone.
+struct EnteredNamespace {
+  int type = 0;  // CLONE_NEW*
+  std::string path;
+};
+
+// For a child in a user namespace; kept until it is ready.
+struct UserNamespaceWork {
+  std::vector<ProcessFile> files;
+  std::vector<View> views;
+  std::vector<Limit> limits;
+};
+
 struct JobRequest {
   std::vector<FileOperation> before;
   std::string plan;
@@ -41,6 +73,8 @@ struct JobRequest {
   std::string cgroup;
   std::string pid_namespace_path;
   sys::Fd pid_namespace;
+  std::vector<EnteredNamespace> entered;
+  UserNamespaceWork user_namespace;
   std::array<sys::Fd, 3> stdio;
   std::vector<sys::Fd> preserved;
   std::vector<Slot> slots;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "binding/launch.h"
 
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -41,6 +43,7 @@ struct ChildPlan {
   const char* failed_call;
   int error;
   bool handlers_kept;
+  bool keeps_capabilities;
 };
 
 int fail(ChildPlan& plan, const char* call) {
@@ -90,6 +93,22 @@ bool mark_listed(int first) {
   }
 }
 
+// Born in a new user namespace the child has all capabilities there, but no id yet: an execve would take them
+// (user_namespaces(7)), the ambient ones excepted. Init drops them with the rest.
+int keep_capabilities(ChildPlan& plan) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[2]{};
+  if (::syscall(SYS_capget, &header, sets) != 0) return fail(plan, "capget");
+  for (__user_cap_data_struct& set : sets) set.inheritable = set.permitted;
+  if (::syscall(SYS_capset, &header, sets) != 0) return fail(plan, "capset");
+  for (unsigned capability = 0; capability < 64; capability++) {
+    if ((sets[capability / 32].permitted >> capability % 32 & 1U) == 0) continue;
+    if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
+      return fail(plan, "prctl(PR_CAP_AMBIENT_RAISE)");
+  }
+  return 0;
+}
+
 // Runs in the child: memory is shared, the parent's thread waits; the descriptor table is the child's own.
 int child_main(void* argument) {
   ChildPlan& plan = *static_cast<ChildPlan*>(argument);
@@ -112,6 +131,8 @@ int child_main(void* argument) {
   if (::syscall(SYS_close_range, plan.targets, ~0U, CLOSE_RANGE_CLOEXEC) != 0 &&
       ((errno != ENOSYS && errno != EPERM) || !mark_listed(plan.targets)))
     return fail(plan, "close_range");
+  if (plan.keeps_capabilities)
+    if (const int failed = keep_capabilities(plan)) return failed;
   if (plan.handlers_kept) reset_dispositions();
   const KernelSignalSet none = 0;
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof none);
@@ -208,6 +229,49 @@ sys::Status Launcher::leave_pid_namespace() {
   return sys::failure("setns", "own pid namespace, CLONE_NEWPID");
 }
 
+const char* name_of_namespace(int type) {
+  return type == CLONE_NEWNET      ? "net"
+         : type == CLONE_NEWIPC    ? "ipc"
+         : type == CLONE_NEWUTS    ? "uts"
+         : type == CLONE_NEWCGROUP ? "cgroup"
+                                   : nullptr;
+}
+
+// For a child that gets a user namespace of its own: from within it the host's namespaces could not be joined
+// (setns(2): CAP_SYS_ADMIN in the namespace that owns them). Only kinds that a single thread may change and
+// that nothing of this process's memory depends on.
+sys::Status Launcher::enter_namespaces(const JobRequest& request) {
+  for (const EnteredNamespace& entered : request.entered) {
+    const char* name = name_of_namespace(entered.type);
+    if (name == nullptr) {
+      errno = EINVAL;
+      return sys::failure("setns", sys::quoted(entered.path), entered.path);
+    }
+    sys::Fd own;
+    sys::Fd target;
+    if (auto failed = sys::open_file(own, std::string("/proc/thread-self/ns/") + name, O_RDONLY))
+      return failed;
+    if (auto failed = sys::open_file(target, entered.path, O_RDONLY)) return failed;
+    if (::setns(target.get(), entered.type) != 0)
+      return sys::failure("setns",
+                          sys::quoted(entered.path) + ", " + flag_names(static_cast<uint64_t>(entered.type)),
+                          entered.path);
+    left_.push_back({entered.type, std::move(own)});
+  }
+  return {};
+}
+
+sys::Status Launcher::leave_namespaces() {
+  sys::Status failed;
+  for (auto left = left_.rbegin(); left != left_.rend(); ++left) {
+    if (::setns(left->own.get(), left->type) == 0) continue;
+    lost_ = true;
+    failed = sys::failure("setns", std::string("own namespace, ") + name_of_namespace(left->type));
+  }
+  left_.clear();
+  return failed;
+}
+
 sys::Status Launcher::launch(Job& job) {
   JobRequest& request = job.request;
   if (lost_) {
@@ -266,8 +330,16 @@ sys::Status Launcher::launch(Job& job) {
     args.cgroup = static_cast<uint64_t>(cgroup.get());
   }
 
+  plan.keeps_capabilities = (request.clone_flags & CLONE_NEWUSER) != 0;
+  if (auto failed = enter_namespaces(request)) {
+    (void)leave_namespaces();
+    return failed;
+  }
   bool entered = false;
-  if (auto failed = enter_pid_namespace(request, entered)) return failed;
+  if (auto failed = enter_pid_namespace(request, entered)) {
+    (void)leave_namespaces();
+    return failed;
+  }
   // A handler of the host process must not run in the child, on shared memory.
   const KernelSignalSet all = ~KernelSignalSet{0};
   KernelSignalSet former = 0;
@@ -286,6 +358,9 @@ sys::Status Launcher::launch(Job& job) {
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &former, nullptr, sizeof former);
   if (entered)
     if (auto stranded = leave_pid_namespace(); stranded && !failed) failed = stranded;
+
+  if (!left_.empty())
+    if (auto stranded = leave_namespaces(); stranded && !failed) failed = stranded;
 
   sys::Fd child(pidfd);
   if (pid > 0 && (plan.failed_call != nullptr || failed)) {

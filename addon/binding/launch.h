@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "binding/job.h"
 #include "sys/error.h"
@@ -25,6 +26,8 @@ class Launcher {
  private:
   sys::Status prepare_init(bool faults, int& out);
   sys::Status prepare_stack();
+  sys::Status enter_namespaces(const JobRequest& request);
+  sys::Status leave_namespaces();
   sys::Status enter_pid_namespace(const JobRequest& request, bool& entered);
   sys::Status leave_pid_namespace();
 
@@ -36,6 +39,11 @@ class Launcher {
   Executable init_faults_;
   void* stack_ = nullptr;
   sys::Fd own_pid_namespace_;
+  struct Left {
+    int type;
+    sys::Fd own;
+  };
+  std::vector<Left> left_;  // own namespaces that the thread must return to
   // The thread could not return to its own pid namespace: a child of it would be born in a stranger's.
   bool lost_ = false;
 };

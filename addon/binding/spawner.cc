@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "binding/init_pipe.h"
+#include "binding/user_namespace.h"
 #include "sys/calls.h"
 
 #ifndef P_PIDFD
@@ -274,6 +275,7 @@ void Spawner::on_frame(Job& job, const Frame& frame, sys::Fd fd) {
   event.start_time = job.start_time;
   switch (frame.type) {
     case 'S':
+      if (on_user_namespace(job, frame.name)) break;
       event.type = EventType::sync;
       event.name = frame.name;
       emit(std::move(event));
@@ -314,10 +316,35 @@ void Spawner::on_frame(Job& job, const Frame& frame, sys::Fd fd) {
   }
 }
 
-void Spawner::fail_state(Job& job, sys::Failure failure) {
-  fail(job, Stage::init, -1, "stateFile", std::move(failure));
+bool Spawner::on_user_namespace(Job& job, const std::string& name) {
+  const UserNamespaceWork& work = job.request.user_namespace;
+  sys::Status failed;
+  if (name == "userNamespace" && !work.files.empty()) {
+    failed = write_process_files(job.pid, work.files);
+    if (!failed) {
+      const std::string frame = go_frame({});
+      (void)::send(job.pipe.get(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+  } else if (name == "hostView") {
+    std::vector<sys::Fd> views;
+    failed = open_views(job.pidfd.get(), work.views, views);
+    if (!failed) failed = send_views(job.pipe.get(), views);
+  } else {
+    return false;
+  }
+  if (failed) fail_in_parent(job, name, std::move(*failed));
+  return true;
+}
+
+// Not a step of init's failed, but our part of it.
+void Spawner::fail_in_parent(Job& job, std::string step, sys::Failure failure) {
+  fail(job, Stage::init, -1, std::move(step), std::move(failure));
   (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
   drop_pipe(job);
+}
+
+void Spawner::fail_state(Job& job, sys::Failure failure) {
+  fail_in_parent(job, "stateFile", std::move(failure));
 }
 
 // While init does its steps on another processor; what is left for the moment when it is ready is a rename.
@@ -334,6 +361,10 @@ void Spawner::prepare_state(Job& job) {
 // The state is on disk before init may go on: a `start` or `delete` from another process finds it.
 void Spawner::on_ready(Job& job) {
   const JobRequest& request = job.request;
+  if (auto failed = set_limits(job.pid, request.user_namespace.limits)) {
+    fail_in_parent(job, "rlimit", std::move(*failed));
+    return;
+  }
   if (request.state_file) {
     if (auto failed = job.state.publish()) {
       fail_state(job, std::move(*failed));

@@ -47,7 +47,10 @@ class Spawner : public std::enable_shared_from_this<Spawner> {
   void read_pipe(Job& job);
   void on_frame(Job& job, const Frame& frame, sys::Fd fd);
   void prepare_state(Job& job);
+  void fail_in_parent(Job& job, std::string step, sys::Failure failure);
   void fail_state(Job& job, sys::Failure failure);
+  // True: it was the parent's part of a user namespace, and is done.
+  bool on_user_namespace(Job& job, const std::string& name);
   void on_ready(Job& job);
   void on_pipe_closed(Job& job);
   void on_exit(Job& job);

@@ -38,6 +38,7 @@ class Arena {
 struct Init {
   static constexpr size_t max_steps = 4096;
   static constexpr size_t max_durations = 1024;
+  static constexpr size_t max_views = 1024;
   static constexpr uint32_t max_late = 256;
 
   int pipe = -1;
@@ -74,6 +75,9 @@ struct Init {
   // could lead to another mount (GHSA-3q8j-pf29-vwv8, CVE-2026-115521).
   Fd late[max_late];
   uint32_t late_count = 0;
+
+  int views[max_views];  // from the parent; each is taken once
+  uint32_t view_count = 0;
 
   char executable[4096];
   char home[4096];

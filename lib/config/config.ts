@@ -11,6 +11,13 @@ export interface Namespace {
   readonly path?: string;
 }
 
+/** A row of uid_map or gid_map. */
+export interface IdMapping {
+  readonly containerID: number;
+  readonly hostID: number;
+  readonly size: number;
+}
+
 export interface Mount {
   readonly destination: string;
   readonly source: string;
@@ -245,6 +252,13 @@ export interface Config {
   readonly hostname?: string;
   readonly domainname?: string;
   readonly namespaces: readonly Namespace[];
+  /** Of the user namespace; undefined: it has none, or one that is joined and whose maps are not known. */
+  readonly uidMappings?: readonly IdMapping[];
+  readonly gidMappings?: readonly IdMapping[];
+  /** The caller was not root: what only root may do is done by the container's own root, or not at all. */
+  readonly rootlessEuid?: boolean;
+  /** Host uid that gets the container's cgroup (config-linux.md "Cgroup ownership"). */
+  readonly cgroupOwner?: number;
   readonly mounts: readonly Mount[];
   /** The default devices (null zero full random urandom tty) and the configured ones. */
   readonly devices: readonly Device[];

@@ -20,6 +20,7 @@ import type {
   ProcessConfig,
   Resources,
 } from './config.ts';
+import { hostId } from './id-maps.ts';
 import { idmapOption, parseMountOptions, propagations } from './mount-options.ts';
 import type { Spec, SpecLinux, SpecMount, SpecProcess, SpecResources } from './spec.ts';
 
@@ -51,6 +52,8 @@ export interface ConfigOptions {
   readonly noNewKeyring?: boolean;
   /** cgroups through systemd; cgroupsPath is then `slice:prefix:name`. Default false: through the file system. */
   readonly systemdCgroup?: boolean;
+  /** The process that starts it has no privileges of the host. Default: its effective user is not root. */
+  readonly rootlessEuid?: boolean;
 }
 
 /** The file nodes of config-linux.md "Default Devices", in runc's order. */
@@ -105,6 +108,7 @@ export function convertSpec(spec: Spec, bundle: string, options: ConfigOptions):
     ...given('hostname', spec.hostname),
     ...given('domainname', spec.domainname),
     namespaces: (linux.namespaces ?? []).flatMap(convertNamespace),
+    ...convertUserNamespace(spec, options),
     mounts: (spec.mounts ?? []).map(mount => convertMount(mount, bundle, linux)),
     devices: convertDevices(linux),
     maskedPaths: linux.maskedPaths ?? [],
@@ -198,6 +202,28 @@ function withDefaultRules(resources: Resources, linux: SpecLinux): Resources {
     ({ major, minor }): DeviceRule => ({ allow: true, type: 'c', major, minor, access: 'rwm' }),
   );
   return { ...resources, devices: [...(resources.devices ?? []), ...mknodOnly, ...nodes, ...consoleAndTun] };
+}
+
+/** Owner of the cgroup: whoever may use it, where the container has one of its own to write to. */
+function convertUserNamespace(
+  spec: Spec,
+  { rootlessEuid }: ConfigOptions,
+): Pick<Config, 'uidMappings' | 'gidMappings' | 'rootlessEuid' | 'cgroupOwner'> {
+  const { linux = {}, mounts = [], process } = spec;
+  const own = rootlessEuid === true ? { rootlessEuid } : {};
+  const isNew = (type: string): boolean =>
+    (linux.namespaces ?? []).some(namespace => namespace.type === type && !namespace.path);
+  const { uidMappings = [], gidMappings = [] } = linux;
+  if (uidMappings.length === 0 || gidMappings.length === 0) return own;
+  const writable = mounts.some(
+    ({ destination, type, options = [] }) =>
+      destination === '/sys/fs/cgroup' &&
+      (type === 'cgroup' || type === 'cgroup2') &&
+      !options.includes('ro'),
+  );
+  const owner =
+    writable && isNew('cgroup') && isNew('user') ? hostId(uidMappings, process?.user?.uid ?? 0) : undefined;
+  return { ...own, uidMappings, gidMappings, ...(owner === undefined ? {} : { cgroupOwner: owner }) };
 }
 
 function convertDevices(linux: SpecLinux): Device[] {

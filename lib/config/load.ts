@@ -57,7 +57,8 @@ export async function configFromSpec(
   const { parseSpec } = await shapes();
   const spec = parseSpec(document);
   refuseUnsupported(spec);
-  const config = convertSpec(spec, await realpath(bundle), options);
+  const rootlessEuid = options.rootlessEuid ?? process.geteuid?.() !== 0;
+  const config = convertSpec(spec, await realpath(bundle), { ...options, rootlessEuid });
   if (config.process !== undefined) refuseUnsupportedProcess(config.process);
   const issues = config.process === undefined ? [] : processIssues(config.process, 'process');
   validateSpec(spec, issues);

@@ -36,6 +36,8 @@ export function sysctlIssue(
   if (dotted.startsWith('net.')) {
     return has('network') ? undefined : `sysctl "${dotted}" not allowed in host network namespace`;
   }
+  // user_namespaces(7): limits of the user namespace.
+  if (has('user') && dotted.startsWith('user.')) return undefined;
   if (has('uts') && dotted === 'kernel.domainname') return undefined;
   if (has('uts') && dotted === 'kernel.hostname') {
     return `sysctl "${dotted}" is not allowed as it conflicts with the OCI "hostname" field`;

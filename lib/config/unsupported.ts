@@ -22,16 +22,6 @@ const noApparmor = 'apparmor: config provided but apparmor not supported';
 const noSelinux = 'selinux label is specified in config, but selinux is disabled or not supported';
 
 const rules: readonly Rule[] = [
-  function* namespaces({ linux }) {
-    for (const [index, { type }] of (linux?.namespaces ?? []).entries()) {
-      const path = `linux.namespaces[${index}].type`;
-      yield* when(type === 'user', path, 'user namespaces are not supported');
-    }
-  },
-  function* idMappings({ linux }) {
-    yield* when(some(linux?.uidMappings), 'linux.uidMappings', 'user namespaces are not supported');
-    yield* when(some(linux?.gidMappings), 'linux.gidMappings', 'user namespaces are not supported');
-  },
   function* idmappedMounts({ mounts }) {
     for (const [index, { options = [] }] of (mounts ?? []).entries()) {
       const message = 'idmapped mounts have their maps in uidMappings and gidMappings';

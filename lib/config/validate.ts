@@ -10,6 +10,7 @@ import { idmapOption, parseMountOptions, propagations } from './mount-options.ts
 import { seccompIssues } from './seccomp.ts';
 import type { Spec, SpecLinux, SpecMount } from './spec.ts';
 import { sysctlIssue } from './sysctl.ts';
+import { userNamespaceIssues } from './user-namespace.ts';
 import { isCpuList } from './validate-process.ts';
 
 type Rule = (spec: Spec) => Iterable<ConfigIssue>;
@@ -58,6 +59,7 @@ const rules: readonly Rule[] = [
       }
     }
   },
+  userNamespaceIssues,
   function* sysctl(spec) {
     for (const name of Object.keys(spec.linux?.sysctl ?? {})) {
       const message = sysctlIssue(name, spec.linux?.namespaces ?? []);

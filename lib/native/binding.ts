@@ -86,6 +86,18 @@ export interface SpawnJob {
   readonly cgroup?: string;
   /** Enter this pid namespace for children (an nsfs path, or a pidfd) before the clone. */
   readonly pidNamespace?: string | number;
+  /** Namespaces that the spawner's thread enters for the clone and leaves again; net, ipc, uts, cgroup. */
+  readonly entered?: readonly { readonly type: number; readonly path: string }[];
+  /**
+   * The parent's part of a start in a user namespace: files below /proc/PID (written when init asks, step userNamespace),
+   * paths to open in init's mount namespace (step hostView), limits (when init is ready). Without files JavaScript hears
+   * the sync `userNamespace`.
+   */
+  readonly userNamespace?: {
+    readonly files: readonly { readonly name: string; readonly data: string }[];
+    readonly views: readonly { readonly path: string; readonly tree: boolean; readonly recursive: boolean }[];
+    readonly limits: readonly { readonly resource: number; readonly soft: bigint; readonly hard: bigint }[];
+  };
   /** Descriptors 0, 1, 2 of the child. */
   readonly stdio: readonly [number, number, number];
   /** Host descriptors that the container keeps as 3, 4, …. */

@@ -7,6 +7,8 @@ import type { Config, ProcessConfig } from '../config/config.ts';
 import { ContainerError } from '../errors.ts';
 import type { Binding, FileOperation, SpawnJob } from '../native/binding.ts';
 import { encodePlan } from '../plan/encode.ts';
+import type { StartPlan } from '../plan/steps.ts';
+import { hasUserNamespace, ownerOutside, userNamespaceJob } from '../plan/user-namespace.ts';
 import type { Process } from '../process.ts';
 import { fifoPath, ociState, type RecordText, statePath } from '../state.ts';
 import { intentPath } from '../state-intent.ts';
@@ -41,17 +43,18 @@ export interface InitRequest {
 const openPath = 0o10000000;
 /** Who may open the fifo for writing is the container's root; reading (releasing) is ours alone. */
 const fifoMode = 0o622;
+const writeOnly = 1;
 /** mkdir, put (state.json), mkfifo when init waits; the cgroups come behind. */
 const operationsBefore = (request: InitRequest): FileOperation[] => {
   const { directory, record } = request;
+  const { uid, gid } = ownerOutside(request.config) ?? ownIds();
   const operations: FileOperation[] = [
     // Atomic: of two processes that start the same ID one gets EEXIST. 0711: a user in the container must get to the fifo.
     { op: 'mkdir', path: directory, mode: 0o711, existing: 'error' },
     // The intent, before the first effect outside: whoever finds it after a crash knows which cgroups to remove.
     { op: 'put', path: statePath(directory), data: record.intent, mode: 0o600, sync: false },
   ];
-  if (request.wait)
-    operations.push({ op: 'mkfifo', path: fifoPath(directory), mode: fifoMode, uid: 0, gid: 0 });
+  if (request.wait) operations.push({ op: 'mkfifo', path: fifoPath(directory), mode: fifoMode, uid, gid });
   if (request.notify)
     operations.push({ op: 'mkdir', path: notifyDirectory(directory), mode: 0o755, existing: 'error' });
   return operations;
@@ -85,7 +88,7 @@ export async function startInit(request: InitRequest): Promise<ParentProcess> {
   const before = operationsBefore(request);
   const cgroupOffset = before.length;
   const job = initJob(request, cgroup, [...before, ...cgroup.operations]);
-  const stdio = prepareStdio(request.binding, request.process.options);
+  const stdio = prepareStdio(request.binding, request.process.options, ownerOutside(config));
   const explain = (failure: StartFailure): Promise<unknown> =>
     startError(failure, {
       containerId: request.containerId,
@@ -174,7 +177,11 @@ function initJob(
     ...(cgroup.cloneInto === undefined ? {} : { cgroup: cgroup.cloneInto }),
     ...(plan.pidNamespacePath === undefined ? {} : { pidNamespace: plan.pidNamespacePath }),
     preserved,
-    slots: [...(wait ? [{ path: fifoPath(directory), flags: openPath }] : []), ...(plan.trees ?? [])],
+    slots: [...(wait ? [{ path: fifoPath(directory), flags: openPath }] : []), ...(plan.trees ?? []), ...joinSlots(plan)],
+    ...(plan.entered === undefined ? {} : { entered: plan.entered }),
+    ...(hasUserNamespace(config)
+      ? { userNamespace: userNamespaceJob(config, processConfig, plan, ownIds()) }
+      : {}),
     stateFile: { path: statePath(directory), text: record.parts, mode: 0o600, sync: false },
     askReady: asks(request),
     // Only init's own startContainer hooks read it. config.md "State": they see `created`.
@@ -182,6 +189,17 @@ function initJob(
     faults: fault !== undefined,
   };
 }
+
+const ownIds = (): { readonly uid: number; readonly gid: number } => ({
+  uid: globalThis.process.geteuid?.() ?? 0,
+  gid: globalThis.process.getegid?.() ?? 0,
+});
+
+/** Cgroup files that init cannot open itself. */
+const joinSlots = ({ steps }: StartPlan): { readonly path: string; readonly flags: number }[] =>
+  steps.flatMap(step =>
+    step.kind === 'joinCgroup' && step.slot !== undefined ? [{ path: step.file, flags: writeOnly }] : [],
+  );
 
 const asks = (request: InitRequest): boolean => request.notify && !request.wait;
 

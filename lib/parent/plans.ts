@@ -96,14 +96,14 @@ function forContainer(
   // Born in its cgroup it has none to join: then the clone flags are the same too.
   if (
     sources === undefined ||
+    plan.steps.some(({ kind }) => kind === 'hostView') ||
     joins !== cgroup.joinFiles.length ||
     (joins === 0) !== (cgroup.cloneInto !== undefined)
   )
     return undefined;
   let index = 0;
   const steps = plan.steps.map((step): Step => {
-    if (step.kind === 'joinCgroup')
-      return { kind: 'joinCgroup', file: cgroup.joinFiles[index++] ?? step.file };
+    if (step.kind === 'joinCgroup') return { ...step, file: cgroup.joinFiles[index++] ?? step.file };
     if (step.kind === 'sessionKeyring') return { ...step, name: sessionKeyring(containerId) };
     const source = step.kind === 'mount' && step.type === 'bind' ? sources.get(step.source) : undefined;
     return source === undefined ? step : { ...(step as MountStep), source };

@@ -7,6 +7,7 @@ import type { CgroupManager, CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig } from '../config/config.ts';
 import type { Binding } from '../native/binding.ts';
 import { encodePlan } from '../plan/encode.ts';
+import { hasUserNamespace, ownerOutside, parentLimits } from '../plan/user-namespace.ts';
 import type { Process } from '../process.ts';
 import { startError } from './failure.ts';
 import { requestedFault } from './faults.ts';
@@ -87,10 +88,13 @@ async function start(request: SetnsRequest): Promise<ParentProcess> {
       ...(config.namespaces.some(({ type }) => type === 'pid') ? { pidNamespace: request.pidfd } : {}),
       preserved,
       slots: [request.pidfd],
+      ...(hasUserNamespace(config)
+        ? { userNamespace: { files: [], views: [], limits: parentLimits(processConfig) } }
+        : {}),
       askReady: false,
       faults: fault !== undefined,
     },
-    stdio: prepareStdio(binding, process.options),
+    stdio: prepareStdio(binding, process.options, ownerOutside(config)),
     consoleSocket: process.options.consoleSocket,
     onSync: async () => '',
     explain,

@@ -1,5 +1,5 @@
 /** Descriptors 0, 1 and 2 of a process, from what the caller wants: pipes with Node streams, /dev/null, descriptors. */
-import { closeSync, constants, fstatSync, openSync } from 'node:fs';
+import { closeSync, constants, fchownSync, fstatSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -29,6 +29,12 @@ function descriptorOf(stream: Readable | Writable): number | undefined {
   return typeof own === 'number' && own >= 0 ? own : undefined;
 }
 
+/** Host ids of the container's root, which gives them on to the process's user. */
+export interface StdioOwner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 class Builder implements PreparedStdio {
   readonly fds: [number, number, number] = [-1, -1, -1];
   stdin: Writable | undefined;
@@ -40,9 +46,11 @@ class Builder implements PreparedStdio {
   #input: Socket | undefined;
   #nullFd = -1;
   readonly #binding: Binding;
+  readonly #owner: StdioOwner | undefined;
 
-  constructor(binding: Binding) {
+  constructor(binding: Binding, owner: StdioOwner | undefined) {
     this.#binding = binding;
+    this.#owner = owner;
   }
 
   input(option: StdioInput): void {
@@ -51,7 +59,7 @@ class Builder implements PreparedStdio {
       this.fds[0] = fd;
       return;
     }
-    const [read, write] = this.#binding.pipe();
+    const [read, write] = this.#pipe();
     this.#childEnds.push(read);
     this.fds[0] = read;
     const socket = this.#socket(write, false);
@@ -68,7 +76,7 @@ class Builder implements PreparedStdio {
       this.fds[which] = fd;
       return;
     }
-    const [read, write] = this.#binding.pipe();
+    const [read, write] = this.#pipe();
     this.#childEnds.push(write);
     this.fds[which] = write;
     const socket = this.#socket(read, true);
@@ -116,6 +124,13 @@ class Builder implements PreparedStdio {
     return this.#nullFd;
   }
 
+  /** Ours until it is given away: the root of a user namespace could not open it again by /proc/self/fd. */
+  #pipe(): [read: number, write: number] {
+    const ends = this.#binding.pipe();
+    if (this.#owner !== undefined) fchownSync(ends[0], this.#owner.uid, this.#owner.gid);
+    return ends;
+  }
+
   #socket(fd: number, readable: boolean): Socket {
     const socket = new Socket({ fd, readable, writable: !readable });
     this.#sockets.push(socket);
@@ -123,9 +138,12 @@ class Builder implements PreparedStdio {
   }
 }
 
-/** @throws {LibcontainerError} ERR_ARGUMENT */
-export function prepareStdio(binding: Binding, options: ProcessOptions): PreparedStdio {
-  const builder = new Builder(binding);
+/**
+ * @param owner Who gets the pipes that are made here; default: they stay ours.
+ * @throws {LibcontainerError} ERR_ARGUMENT
+ */
+export function prepareStdio(binding: Binding, options: ProcessOptions, owner?: StdioOwner): PreparedStdio {
+  const builder = new Builder(binding, owner);
   try {
     // With a terminal init opens it itself; until then it must not hold a terminal of ours.
     const terminal = options.terminal === true;

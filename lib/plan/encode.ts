@@ -95,6 +95,8 @@ const messages = {
   waitStart: pb.WaitStart,
   exec: pb.Exec,
   affinity: pb.Affinity,
+  userNamespace: pb.UserNamespace,
+  hostView: pb.HostView,
   timeNamespace: pb.TimeNamespace,
 } satisfies Record<StepKind, { encode(message: object, writer?: Writer): Writer }>;
 

@@ -73,6 +73,7 @@ const mountArguments = (step: StepOf<'mount'>): { [name: string]: Explained } =>
     optional: step.optional,
     lateReadonly: step.lateReadonly,
     idmapped: step.treeSlot !== undefined,
+    view: step.view,
   });
 
 const hookArguments = (step: StepOf<'hooks'>): { [name: string]: Explained } => ({
@@ -114,6 +115,7 @@ function argumentsOf(step: Step): { readonly [name: string]: Explained } {
         path: step.path,
         bind: step.bind,
         parentPropagation: mountFlags(step.parentPropagation),
+        view: step.view,
       });
     case 'remountReadonly':
       return present({

@@ -7,6 +7,7 @@ import type { Config, IdMapping, Mount } from '../config/config.ts';
 import { hasNamespace } from './namespaces.ts';
 import { MS } from './numbers.ts';
 import type { MountStep, Step, TreeRequest } from './steps.ts';
+import { boundSysfs } from './user-namespace.ts';
 
 export interface CgroupMounts {
   readonly layout: CgroupLayout;
@@ -37,7 +38,7 @@ export function mountSteps(config: Config, cgroup: CgroupMounts, firstTree: numb
   for (const mount of config.mounts) {
     if (mount.type === 'cgroup') steps.push(...cgroupMountSteps(config, mount, cgroup));
     else if (mount.idmap !== undefined) steps.push({ ...mountStep(mount), treeSlot: tree++ });
-    else steps.push(labelled(mountStep(mount), config.mountLabel));
+    else steps.push(labelled(boundSysfs(config, mountStep(mount)), config.mountLabel));
   }
   return steps;
 }

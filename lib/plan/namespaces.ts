@@ -5,7 +5,7 @@
 import type { Config, NamespaceType } from '../config/config.ts';
 import { ConfigError } from '../errors.ts';
 import { CLONE, namespaceFlags } from './numbers.ts';
-import type { Step } from './steps.ts';
+import type { EnteredNamespace, Step } from './steps.ts';
 
 export interface NamespacePlan {
   readonly cloneFlags: number;
@@ -14,13 +14,16 @@ export interface NamespacePlan {
   /** What clone3 could not carry. */
   readonly unshare: readonly Step[];
   readonly pidNamespacePath?: string;
+  readonly entered: readonly EnteredNamespace[];
 }
 
 /**
- * The user namespace is first: joining it gives the capabilities over the namespaces that it owns. The mount namespace
- * is last: the paths of the others are host paths, which it may not have.
+ * For root the user namespace comes behind those that may be the host's, over which its members have no rights. Without
+ * privileges it is first: joining it gives the capabilities over the namespaces that it owns. The mount namespace is
+ * last: the paths of the others are host paths, which it may not have.
  */
-const joinOrder: readonly NamespaceType[] = ['user', 'ipc', 'uts', 'network', 'cgroup', 'time', 'mount'];
+const joinOrder: readonly NamespaceType[] = ['ipc', 'uts', 'network', 'cgroup', 'time', 'user', 'mount'];
+const joinOrderRootless: readonly NamespaceType[] = ['user', ...joinOrder.filter(type => type !== 'user')];
 
 export const hasNamespace = (config: Config, type: NamespaceType): boolean =>
   config.namespaces.some(namespace => namespace.type === type);
@@ -44,9 +47,12 @@ export function planNamespaces(config: Config, bornInCgroup: boolean): Namespace
     if (path === undefined && type !== 'time') fresh |= namespaceFlags[type];
 
   const joins: Step[] = [];
-  for (const type of joinOrder) {
+  const entered: EnteredNamespace[] = [];
+  for (const type of config.rootlessEuid === true ? joinOrderRootless : joinOrder) {
     const path = pathOf(config, type);
-    if (path !== undefined) joins.push({ kind: 'setns', type: namespaceFlags[type], path });
+    if (path === undefined) continue;
+    if (hasNewNamespace(config, 'user')) entered.push({ type: namespaceFlags[type], path });
+    else joins.push({ kind: 'setns', type: namespaceFlags[type], path });
   }
 
   let late = 0;
@@ -59,13 +65,15 @@ export function planNamespaces(config: Config, bornInCgroup: boolean): Namespace
   const pidNamespacePath = pathOf(config, 'pid');
   const cloneFlags = fresh & ~late;
   return pidNamespacePath === undefined
-    ? { cloneFlags, joins, unshare }
-    : { cloneFlags, joins, unshare, pidNamespacePath };
+    ? { cloneFlags, joins, unshare, entered }
+    : { cloneFlags, joins, unshare, entered, pidNamespacePath };
 }
 
 function refuseUnsupported(config: Config): void {
-  if (hasNewNamespace(config, 'user')) {
-    throw unsupported('linux.namespaces', 'a new user namespace');
+  // setns(2): of these the kernel wants a process that has not more than one thread, and the host's rights.
+  for (const type of ['mount', 'time'] as const) {
+    if (hasNewNamespace(config, 'user') && pathOf(config, type) !== undefined)
+      throw unsupported('linux.namespaces', `a ${type} namespace that is joined, below a new user namespace`);
   }
   // unshare(CLONE_NEWPID) is for children only, and a pid namespace made before the join belongs to the host's user
   // namespace: proc could not be mounted in it.

@@ -190,6 +190,7 @@ export function apparmorStep({ apparmorProfile = '' }: ProcessConfig): Step[] {
 
 export interface LastPrivileges {
   readonly lastCapability: number;
+  readonly userNamespace: boolean;
   readonly seccomp?: SeccompProgram;
   /** Steps between the capabilities and the look-up of the executable. */
   readonly label?: readonly Step[];
@@ -201,7 +202,7 @@ export interface LastPrivileges {
  */
 export function lastPrivilegeSteps(
   process: ProcessConfig,
-  { lastCapability, seccomp, label }: LastPrivileges,
+  { lastCapability, userNamespace, seccomp, label }: LastPrivileges,
 ): Step[] {
   const masks = capabilityMasks(process.capabilities, lastCapability);
   const { uid, gid, additionalGids, umask } = process.user;
@@ -219,7 +220,15 @@ export function lastPrivilegeSteps(
     // As root first: a directory that only root may enter is a legal cwd. EACCES is left for the second try, since
     // root without privileges over the directory's owner (NFS, user namespace) may be refused where the user is not.
     { kind: 'cwd', path: process.cwd, beforeUser: true },
-    { kind: 'user', uid, gid, groups: additionalGids, skipSetgroups: false, keepStdioOwner: false },
+    {
+      kind: 'user',
+      uid,
+      gid,
+      groups: additionalGids,
+      skipSetgroups: false,
+      keepStdioOwner: false,
+      ...(userNamespace ? { setgroupsMayBeDenied: true } : {}),
+    },
     { kind: 'umask', mask: umask ?? 0o022 },
     // The check that the directory is inside the root must be the last word on it (CVE-2024-21626).
     { kind: 'cwd', path: process.cwd, beforeUser: false },

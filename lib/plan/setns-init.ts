@@ -21,6 +21,7 @@ import {
 } from './process-steps.ts';
 import { keyringStep } from './standard-init.ts';
 import type { StartPlan, Step } from './steps.ts';
+import { hasUserNamespace } from './user-namespace.ts';
 
 export interface SetnsInitContext {
   readonly containerId: string;
@@ -73,7 +74,7 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
     ...schedulingSteps(process),
     ...personalitySteps(config),
     ...memoryPolicySteps(config),
-    ...rlimitSteps(process),
+    ...(hasUserNamespace(config) ? [] : rlimitSteps(process)),
     {
       kind: 'ready',
     },
@@ -84,6 +85,7 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
   steps.push(
     ...lastPrivilegeSteps(process, {
       lastCapability: context.lastCapability,
+      userNamespace: hasUserNamespace(config),
       label: apparmorStep(process),
       ...(seccomp === undefined ? {} : { seccomp }),
     }),

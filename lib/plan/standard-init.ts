@@ -28,6 +28,7 @@ import {
   schedulingSteps,
 } from './process-steps.ts';
 import type { StartPlan, Step } from './steps.ts';
+import { hasUserNamespace, withHostView } from './user-namespace.ts';
 
 /** What a plan depends on beside the configuration. */
 export interface StandardInitContext {
@@ -58,7 +59,7 @@ export function planStandardInit(
     throw unsupported('linux.seccomp', 'no compiled program was given for it');
   }
   const namespaces = planNamespaces(config, cgroup.cloneInto !== undefined);
-  const rootfs = rootfsSteps(config, context);
+  const { steps: rootfs, views } = withHostView(config, rootfsSteps(config, context));
   const steps: Step[] = [
     ...enterSteps(config, process, context, namespaces.joins, namespaces.unshare),
     ...rootfs,
@@ -67,11 +68,13 @@ export function planStandardInit(
     ...finishSteps(config, process, rootfs),
     ...restrictSteps(config, process),
     // Last before `ready`: a low RLIMIT_NOFILE or RLIMIT_FSIZE would hinder init itself.
-    ...rlimitSteps(process),
+    // In a user namespace the parent sets them.
+    ...(hasUserNamespace(config) ? [] : rlimitSteps(process)),
     // The parent saves pid and start time before it answers: from here on the container survives its parent.
     { kind: 'ready' },
     ...lastPrivilegeSteps(process, {
       lastCapability: context.lastCapability,
+      userNamespace: hasUserNamespace(config),
       ...(seccomp === undefined ? {} : { seccomp }),
     }),
     ...(context.fifoSlot === undefined ? [] : [{ kind: 'waitStart', fifoSlot: context.fifoSlot } as const]),
@@ -89,12 +92,14 @@ export function planStandardInit(
     steps,
     cloneFlags: namespaces.cloneFlags,
     ...(trees.length === 0 ? {} : { trees }),
+    ...(views === undefined ? {} : { views }),
+    ...(namespaces.entered.length === 0 ? {} : { entered: namespaces.entered }),
     ...(namespaces.pidNamespacePath === undefined ? {} : { pidNamespacePath: namespaces.pidNamespacePath }),
     ...(warnings.length === 0 ? {} : { warnings }),
   };
 }
 
-/** The slots of a start: the exec fifo's, if there is one, and then the detached mounts. */
+/** The slots of a start: the exec fifo's, if there is one, then the detached mounts, then cgroup files. */
 const firstTreeSlot = (fifoSlot: number | undefined): number => (fifoSlot === undefined ? 0 : fifoSlot + 1);
 
 /** Name of the session keyring of a container's processes. */
@@ -110,15 +115,23 @@ export function keyringStep(containerId: string, { selinuxLabel = '' }: ProcessC
 function enterSteps(
   config: Config,
   process: ProcessConfig,
-  { cgroup, containerId }: StandardInitContext,
+  { cgroup, containerId, fifoSlot }: StandardInitContext,
   joins: readonly Step[],
   unshare: readonly Step[],
 ): Step[] {
   const steps: Step[] = [];
+  const newUser = hasNewNamespace(config, 'user');
+  // Until it has ids init is nobody.
+  if (newUser) steps.push({ kind: 'userNamespace', dumpable: config.rootlessEuid === true });
   // First: everything init does from here is accounted and limited. The files are host paths.
-  for (const file of cgroup.joinFiles) steps.push({ kind: 'joinCgroup', file });
+  for (const [index, file] of cgroup.joinFiles.entries()) {
+    const slot = firstTreeSlot(fifoSlot) + treeRequests(config).length + index;
+    steps.push(newUser ? { kind: 'joinCgroup', file, slot } : { kind: 'joinCgroup', file });
+  }
   // While the host's procfs is in sight, and before a user namespace takes the right to lower it (proc_pid_oom_score_adj(5)).
-  if (process.oomScoreAdj !== undefined) steps.push({ kind: 'oomScoreAdj', value: process.oomScoreAdj });
+  // In a new one the parent sets it.
+  if (process.oomScoreAdj !== undefined && !newUser)
+    steps.push({ kind: 'oomScoreAdj', value: process.oomScoreAdj });
   steps.push(...joins, ...unshare);
   // After the user namespace, whose root may make one; before anything that shows a time.
   if (hasNewNamespace(config, 'time')) steps.push({ kind: 'timeNamespace', offsets: offsetLines(config) });

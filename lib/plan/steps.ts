@@ -17,7 +17,16 @@ export interface HookCommand {
 }
 
 export type Step =
-  | { readonly kind: 'joinCgroup'; readonly file: string }
+  /** First in a new user namespace: the parent writes the maps. */
+  | {
+      readonly kind: 'userNamespace';
+      /** Until then: a parent without privileges can only reach the files of a dumpable process. */
+      readonly dumpable: boolean;
+    }
+  /** The parent opens StartPlan.views in init's mount namespace; `view` of other steps is an index into them. */
+  | { readonly kind: 'hostView'; readonly count: number }
+  /** With a slot the parent has opened the file. */
+  | { readonly kind: 'joinCgroup'; readonly file: string; readonly slot?: number }
   | { readonly kind: 'oomScoreAdj'; readonly value: number }
   | { readonly kind: 'setns'; readonly type: number; readonly path?: string; readonly slot?: number }
   | { readonly kind: 'unshare'; readonly flags: number }
@@ -29,6 +38,7 @@ export type Step =
       readonly path: string;
       readonly bind: boolean;
       readonly parentPropagation: number;
+      readonly view?: number;
     }
   | MountStep
   | {
@@ -117,6 +127,8 @@ export type Step =
       readonly skipSetgroups: boolean;
       /** True: stdin, stdout and stderr keep their owner (else non-null ones are given to uid, as runc does). */
       readonly keepStdioOwner: boolean;
+      /** In a user namespace: no error when there are no groups to set. */
+      readonly setgroupsMayBeDenied?: boolean;
     }
   | { readonly kind: 'umask'; readonly mask: number }
   | { readonly kind: 'cwd'; readonly path: string; readonly beforeUser: boolean }
@@ -141,6 +153,13 @@ export type Step =
   /** A new time namespace, with the lines for /proc/PID/timens_offsets. */
   | { readonly kind: 'timeNamespace'; readonly offsets: string };
 
+/** A detached copy of the mounts at a path, or (not `tree`) the directory. */
+export interface HostView {
+  readonly path: string;
+  readonly tree: boolean;
+  readonly recursive: boolean;
+}
+
 export interface MountStep {
   readonly kind: 'mount';
   readonly type: string;
@@ -159,6 +178,8 @@ export interface MountStep {
   readonly treeSlot?: number;
   /** SELinux context that the root of the new file system gets by setxattr. */
   readonly label?: string;
+  /** A bind whose source the parent has opened. */
+  readonly view?: number;
 }
 
 /** A bind source whose ids are mapped (mount_setattr(2), "ID-mapped mounts"). */
@@ -178,6 +199,11 @@ export interface TreeRequest {
 export type StepKind = Step['kind'];
 export type StepOf<K extends StepKind> = Extract<Step, { kind: K }>;
 
+export interface EnteredNamespace {
+  readonly type: number;
+  readonly path: string;
+}
+
 /** What a start does inside the child, and what the spawner must know about it. */
 export interface StartPlan {
   readonly steps: readonly Step[];
@@ -187,6 +213,10 @@ export interface StartPlan {
   readonly pidNamespacePath?: string;
   /** Detached mounts that the spawner makes: their slots come after the exec fifo's, in this order. */
   readonly trees?: readonly TreeRequest[];
+  /** Namespaces of others that the spawner enters for the clone: from a new user namespace they could not be joined. */
+  readonly entered?: readonly EnteredNamespace[];
+  /** Of the hostView step. */
+  readonly views?: readonly HostView[];
   /** Sentences for people: what the configuration asks for and this kernel does not know. */
   readonly warnings?: readonly string[];
 }

@@ -30,7 +30,12 @@ test('everything that features() names is accepted', options, async t => {
   const args = operators.map(op => [{ index: 0, value: 1, valueTwo: 1, op }]);
   for (const list of args) await plan(t, call({ args: list }));
   await plan(t, profile({ flags: supportedFlags, syscalls: [{ names: ['mkdir'], action: 'SCMP_ACT_LOG' }] }));
-  await plan(t, { 'linux.namespaces': linux.namespaces.map(type => ({ type })) });
+  const mappings = [{ containerID: 0, hostID: 100_000, size: 1 }];
+  await plan(t, {
+    'linux.namespaces': linux.namespaces.map(type => ({ type })),
+    'linux.uidMappings': mappings,
+    'linux.gidMappings': mappings,
+  });
   await plan(t, { 'process.capabilities': { bounding: linux.capabilities } });
   for (const option of mountOptions) {
     const mount = { destination: '/mnt', type: 'tmpfs', source: 'tmpfs', options: [option] };

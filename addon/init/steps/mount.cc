@@ -9,6 +9,7 @@
 #include "../proc_target.h"
 #include "../procfs.h"
 #include "../rootfs.h"
+#include "../views.h"
 #include "steps.h"
 
 namespace init {
@@ -235,6 +236,11 @@ Result steps::mount(Init& init, const Message& message) {
                      message.number(4),     message.number(5),     init.text(message, 7),
                      message.number(8),     message.number(9),     message.flag(10)};
   if (message.has(15)) request.tree = init.first_slot + static_cast<int>(message.u32(15));
+  // Opened by the parent for the root of a user namespace.
+  if (message.has(16)) {
+    request.tree = take_view(init, message.u32(16)).release();
+    if (request.tree < 0) return init.refused(EBADF, "", "the parent has not opened the source");
+  }
   if (message.flag(12)) request.flags &= ~static_cast<uint64_t>(MS_RDONLY);
   forget_parent(init);
   init.fresh = false;

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "../procfs.h"
+#include "../views.h"
 #include "steps.h"
 
 namespace init {
@@ -16,7 +17,10 @@ namespace init {
 // (cgroups(7)).
 Result steps::join_cgroup(Init& init, const Message& message) {
   const char* file = init.text(message, 1);
-  const Fd fd(call(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CLOEXEC));
+  // In a user namespace the file is the host's: the parent has opened it, and the kernel looks at its rights
+  // (cgroups(7), since the fix of CVE-2021-4197).
+  const Fd fd(message.has(2) ? init.first_slot + static_cast<int>(message.u32(2))
+                             : call(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CLOEXEC));
   if (!fd) return init.failed("open", file, Raw{"O_WRONLY"});
   if (call(SYS_write, fd.get(), "0", 1) < 0) return init.failed("write", file, "0");
   return Result::ok;
@@ -26,15 +30,6 @@ Result steps::oom_score_adj(Init& init, const Message& message) {
   Text<16> value;
   value.integer(message.sint32(1));
   return write_proc(init, "self/oom_score_adj", value.c_str());
-}
-
-// In a user namespace that was joined, the ids of the host have no meaning: become its root.
-static Result become_root(Init& init) {
-  if (call(SYS_setresgid, 0, 0, 0) < 0) return init.failed("setresgid", 0, 0, 0);
-  // Denied where setgroups is (user_namespaces(7)); then there is nothing to drop either.
-  if (call(SYS_setgroups, 0, nullptr) < 0 && errno != EPERM) return init.failed("setgroups", 0);
-  if (call(SYS_setresuid, 0, 0, 0) < 0) return init.failed("setresuid", 0, 0, 0);
-  return Result::ok;
 }
 
 Result steps::setns(Init& init, const Message& message) {

@@ -13,6 +13,7 @@
 #include "../proc_target.h"
 #include "../procfs.h"
 #include "../rootfs.h"
+#include "../views.h"
 #include "steps.h"
 
 namespace init {
@@ -53,7 +54,8 @@ Result steps::open_rootfs(Init& init, const Message& message) {
   // For mount(2), when a sandbox refuses the new mount API only after the switch of the root.
   if (!init.procfs)
     init.host_proc = Fd(call(SYS_openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  Fd rootfs(call(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  Fd rootfs(message.has(4) ? take_view(init, message.u32(4)).release()
+                           : call(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!rootfs) return init.failed("open", path, Raw{"O_PATH|O_DIRECTORY|O_NOFOLLOW"});
   if (message.flag(2)) {
     // pivot_root refuses a root whose parent mount is shared. A host that is slave or private already is

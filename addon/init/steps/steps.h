@@ -61,6 +61,8 @@ Result wait_start(Init&, const Message&);
 Result exec(Init&, const Message&);
 Result affinity(Init&, const Message&);
 Result time_namespace(Init&, const Message&);
+Result user_namespace(Init&, const Message&);
+Result host_view(Init&, const Message&);
 }  // namespace steps
 
 }  // namespace init

@@ -61,6 +61,8 @@ static constexpr struct {
   uint32_t number;
   Kind kind;
 } later[] = {
+    {67, {"userNamespace", steps::user_namespace, 0}},
+    {68, {"hostView", steps::host_view, 0}},
     {75, {"timeNamespace", steps::time_namespace, text(1)}},
 };
 

@@ -67,9 +67,16 @@ Result steps::user(Init& init, const Message& message) {
   if (uid != 0 && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
     return init.failed("prctl", Raw{"PR_SET_KEEPCAPS"}, 1);
   // Groups first: the right to change them goes with the uid.
-  if (!message.flag(4) && set_groups(init, message) != Result::ok) return Result::failed;
+  if (!message.flag(4) && set_groups(init, message) != Result::ok) {
+    // Where setgroups is denied (user_namespaces(7)) there is nothing to drop, and nothing can be given.
+    if (!message.flag(6) || init.failure.error != EPERM) return Result::failed;
+    if (message.has(3)) return init.because("", "additional groups cannot be set in this user namespace");
+  }
   if (call(SYS_setresgid, gid, gid, gid) < 0) return init.failed("setresgid", gid, gid, gid);
   if (call(SYS_setresuid, uid, uid, uid) < 0) return init.failed("setresuid", uid, uid, uid);
+  // A change of ids sets it to fs.suid_dumpable (prctl(2)): a process of this user could trace us until
+  // execve.
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   if (uid != 0 && prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
     return init.failed("prctl", Raw{"PR_SET_KEEPCAPS"}, 0);
   return Result::ok;

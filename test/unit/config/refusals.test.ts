@@ -47,6 +47,13 @@ const shapes: Row[] = [
   ],
 ];
 
+const userns = (uidMappings: readonly object[], gidMappings = uidMappings) => ({
+  'linux.namespaces': ns('mount', 'uts', 'user'),
+  'linux.uidMappings': uidMappings,
+  'linux.gidMappings': gidMappings,
+});
+const row = (containerID: number, hostID: number, size: number) => ({ containerID, hostID, size });
+
 const meanings: Row[] = [
   [
     { mounts: [{ destination: '/x', source: '/', options: ['bind'], uidMappings: mappings }] },
@@ -89,6 +96,36 @@ const meanings: Row[] = [
   [
     { 'linux.namespaces': ns('mount', 'uts', 'network'), 'linux.netDevices': { a: { name: 'b' }, b: {} } },
     'linux.netDevices["b"].name: "b" is the name of two devices',
+  ],
+  [
+    { 'linux.uidMappings': [row(0, 1000, 1)] },
+    "linux.uidMappings: user namespace mappings specified, but user namespace isn't enabled in the config",
+  ],
+  [userns([], [row(0, 1000, 1)]), 'linux.uidMappings: user namespaces enabled, but no uid mappings found'],
+  [userns([row(0, 1000, 1)], []), 'linux.gidMappings: user namespaces enabled, but no gid mappings found'],
+  [
+    userns([row(0, 1000, 1), row(1, 1, 0)], [row(0, 1, 1)]),
+    'linux.uidMappings[1].size: must be greater than 0',
+  ],
+  [
+    userns([row(0, 1000, 10), row(9, 5000, 2)], [row(0, 1, 1)]),
+    'linux.uidMappings[1]: overlaps with row 0: containerID',
+  ],
+  [
+    userns([row(0, 1, 1)], [row(0, 1000, 10), row(10, 1009, 2)]),
+    'linux.gidMappings[1]: overlaps with row 0: hostID',
+  ],
+  [
+    userns([row(0, 0xffff_ffff, 1)], [row(0, 1, 1)]),
+    'linux.uidMappings[0]: hostID + size is beyond the last id',
+  ],
+  [
+    { ...userns([row(0, 1000, 1)]), 'process.user': { uid: 1, gid: 0 } },
+    'process.user.uid: id 1 is not mapped in the user namespace',
+  ],
+  [
+    { ...userns([row(0, 1000, 1)]), 'process.user': { uid: 0, gid: 0, additionalGids: [0, 7] } },
+    'process.user.additionalGids[1]: id 7 is not mapped in the user namespace',
   ],
   [
     { 'linux.timeOffsets': { monotonic: { secs: 1 } } },
@@ -311,14 +348,6 @@ const seccompMeanings: [seccomp: object, issue: string][] = [
 
 const unsupported: Row[] = [
   [
-    { 'linux.namespaces': ns('mount', 'uts', 'user') },
-    'linux.namespaces[2].type: user namespaces are not supported',
-  ],
-  [{ 'linux.uidMappings': mappings }, 'linux.uidMappings: user namespaces are not supported'],
-  [{ 'linux.gidMappings': mappings }, 'linux.gidMappings: user namespaces are not supported'],
-  [
-    { mounts: [{ destination: '/x', source: '/', options: ['bind', 'idmap=uids=0-1-2'] }] },
-    'mounts[0].options: idmapped mounts have their maps in uidMappings and gidMappings',
   ],
   [
     { 'linux.personality': { domain: 'LINUX', flags: ['X'] } },

@@ -224,6 +224,20 @@ const joined: Config = {
     path: `/run/ns/${type}`,
   })),
 };
+const idMappings = [
+  { containerID: 0, hostID: 100_000, size: 1000 },
+  { containerID: 5000, hostID: 300_000, size: 1 },
+];
+const userns: Config = {
+  ...defaultConfig,
+  namespaces: [...defaultConfig.namespaces.filter(({ type }) => type !== 'network'), { type: 'user' }],
+  uidMappings: idMappings,
+  gidMappings: idMappings,
+  mounts: [
+    ...defaultConfig.mounts,
+    mount('/data', 'bind', MS.BIND | MS.REC | MS.RDONLY, { source: '/srv/data' }),
+  ],
+};
 const boundDev: Config = {
   ...defaultConfig,
   noPivotRoot: true,
@@ -248,11 +262,15 @@ export const cases: { readonly [name: string]: () => StartPlan } = {
   'create-privileged': () => planStandardInit(fullConfig, privileged, { ...v1Context, seccomp: filter }),
   'run-chroot': () => planStandardInit(bare, defaultProcess, runContext),
   'run-joined': () => planStandardInit(joined, defaultProcess, runContext),
+  'create-userns-v1': () => planStandardInit(userns, { ...defaultProcess, oomScoreAdj: 100 }, v1Context),
+  'run-userns-rootless-v2': () =>
+    planStandardInit({ ...userns, rootlessEuid: true }, defaultProcess, v2Context),
   'run-bound-dev-no-pivot': () =>
     planStandardInit(boundDev, defaultProcess, { ...runContext, preservedFds: 2 }),
   'run-host-cgroupns-v1': () => planStandardInit(hostCgroupNamespace, defaultProcess, runContext),
   'run-host-cgroupns-v2': () => planStandardInit(hostCgroupNamespace, defaultProcess, v2Context),
   exec: () => planSetnsInit(defaultConfig, defaultProcess, execContext),
+  'exec-userns': () => planSetnsInit(userns, defaultProcess, execContext),
   'exec-full': () =>
     planSetnsInit(fullConfig, fullProcess, {
       ...execContext,

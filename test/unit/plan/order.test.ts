@@ -223,7 +223,7 @@ const refused: readonly (readonly [
   change: Partial<Config>,
   process?: Partial<ProcessConfig>,
 ])[] = [
-  ['linux.namespaces', { namespaces: [{ type: 'mount' }, { type: 'user' }] }],
+  ['linux.namespaces', { namespaces: [{ type: 'mount', path: '/ns/mount' }, { type: 'user' }] }],
   [
     'linux.namespaces',
     { namespaces: [{ type: 'mount' }, { type: 'pid' }, { type: 'user', path: '/ns/user' }] },

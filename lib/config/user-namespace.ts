@@ -1,0 +1,69 @@
+/** The rules for user namespaces, with runc's words where it has the rule. user_namespaces(7). */
+import type { ConfigIssue } from '../errors.ts';
+import type { IdMapping } from './config.ts';
+import { hostId } from './id-maps.ts';
+import type { Spec } from './spec.ts';
+
+/** What the kernel takes in one write: UID_GID_MAP_MAX_EXTENTS. */
+const mostRows = 340;
+/** (uid_t) -1 is no id. */
+const pastIds = 0xffff_ffff;
+
+export function* userNamespaceIssues(spec: Spec): Generator<ConfigIssue> {
+  const { linux = {}, process } = spec;
+  const namespaces = linux.namespaces ?? [];
+  const index = namespaces.findIndex(({ type }) => type === 'user');
+  const { uidMappings = [], gidMappings = [] } = linux;
+  if (index < 0) {
+    if (uidMappings.length + gidMappings.length === 0) return;
+    const path = uidMappings.length > 0 ? 'linux.uidMappings' : 'linux.gidMappings';
+    yield {
+      path,
+      message: "user namespace mappings specified, but user namespace isn't enabled in the config",
+    };
+    return;
+  }
+  const joined = (namespaces[index]?.path ?? '') !== '';
+  const kinds = [
+    ['uid', uidMappings],
+    ['gid', gidMappings],
+  ] as const;
+  for (const [kind, mappings] of kinds) {
+    const path = `linux.${kind}Mappings`;
+    if (mappings.length === 0) {
+      if (!joined) yield { path, message: `user namespaces enabled, but no ${kind} mappings found` };
+      continue;
+    }
+    yield* rowIssues(path, mappings);
+    // Init is root there until it takes the process's user.
+    if (hostId(mappings, 0) === undefined) yield { path, message: 'no row maps id 0 of the container' };
+  }
+  if (uidMappings.length === 0 || gidMappings.length === 0) return;
+  const { uid = 0, gid = 0, additionalGids = [] } = process?.user ?? {};
+  yield* unmapped('process.user.uid', uidMappings, uid);
+  yield* unmapped('process.user.gid', gidMappings, gid);
+  for (const [at, id] of additionalGids.entries())
+    yield* unmapped(`process.user.additionalGids[${at}]`, gidMappings, id);
+}
+
+function* unmapped(path: string, mappings: readonly IdMapping[], id: number): Generator<ConfigIssue> {
+  if (hostId(mappings, id) === undefined)
+    yield { path, message: `id ${id} is not mapped in the user namespace` };
+}
+
+function* rowIssues(path: string, mappings: readonly IdMapping[]): Generator<ConfigIssue> {
+  if (mappings.length > mostRows) yield { path, message: `more than ${mostRows} rows` };
+  for (const [at, row] of mappings.entries()) {
+    const row_ = `${path}[${at}]`;
+    if (row.size === 0) yield { path: `${row_}.size`, message: 'must be greater than 0' };
+    for (const key of ['containerID', 'hostID'] as const) {
+      const end = row[key] + row.size;
+      if (end > pastIds) yield { path: row_, message: `${key} + size is beyond the last id` };
+      // The kernel says EINVAL for the whole write.
+      const other = mappings.findIndex(
+        (before, position) => position < at && before[key] < end && row[key] < before[key] + before.size,
+      );
+      if (other >= 0) yield { path: row_, message: `overlaps with row ${other}: ${key}` };
+    }
+  }
+}

@@ -1,0 +1,190 @@
+/** User namespaces: maps, ownership, mounts and rights, seen from inside and outside. user_namespaces(7). */
+import assert from 'node:assert/strict';
+import { chmodSync, mkdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Process } from '../../lib/index.ts';
+import { makeDirectory, type SpecDocument } from '../harness/bundle.ts';
+import { text } from '../harness/deadline.ts';
+import { type TestContext, test } from '../harness/test.ts';
+import { type Fixture, fixture } from './fixture.ts';
+
+const base = 100_000;
+const rows = [
+  { containerID: 0, hostID: base, size: 1000 },
+  { containerID: 1000, hostID: 300_000, size: 10 },
+];
+
+/** The default document with a user namespace of its own. */
+function userns(spec: SpecDocument): void {
+  spec.linux.namespaces.push({ type: 'user' });
+  Object.assign(spec.linux, { uidMappings: rows, gidMappings: rows });
+}
+
+async function inUserns(
+  t: TestContext,
+  patch: (spec: SpecDocument) => void = () => undefined,
+): Promise<Fixture> {
+  return await fixture(t, {
+    patch: spec => {
+      userns(spec);
+      patch(spec);
+      return undefined;
+    },
+  });
+}
+
+/** Runs a container that waits for a line, calls `look` with its pid, ends it; resolves to its output. */
+async function observed(on: Fixture, command: string, look: (process: Process) => void): Promise<string> {
+  const container = await on.create();
+  const process = on.sh(`${command}; echo .; read line`, {
+    stdin: 'pipe',
+    stdout: 'pipe',
+    stderr: 'inherit',
+  });
+  await container.run(process);
+  const output: Buffer[] = [];
+  for await (const part of process.stdout ?? assert.fail()) {
+    output.push(Buffer.from(part));
+    if (!Buffer.concat(output).toString().endsWith('.\n')) continue;
+    look(process);
+    process.stdin?.end('\n');
+  }
+  await process.wait();
+  await container.destroy();
+  return Buffer.concat(output).toString().replace(/\.\n$/, '');
+}
+
+const rowsOf = (map: string): string[] =>
+  map
+    .trim()
+    .split('\n')
+    .map(row => row.trim().replaceAll(/\s+/g, ' '));
+
+test('a new user namespace: ids inside are root, outside the mapped ones; all namespaces belong to it', {
+  requires: ['root', 'userns'],
+}, async t => {
+  const on = await inUserns(t);
+  const output = await observed(
+    on,
+    'id -u; id -g; cat /proc/self/setgroups; cat /proc/self/uid_map; hostname',
+    process => {
+      const status = readFileSync(`/proc/${process.pid}/status`, 'utf8');
+      assert.match(status, /^Uid:\t100000\t100000\t100000\t100000$/m);
+      assert.match(status, /^Gid:\t100000\t100000\t100000\t100000$/m);
+      assert.match(status, /^Groups:\s*$/m);
+      for (const file of ['uid_map', 'gid_map'])
+        assert.deepEqual(rowsOf(readFileSync(`/proc/${process.pid}/${file}`, 'utf8')), [
+          '0 100000 1000',
+          '1000 300000 10',
+        ]);
+      assert.notEqual(readlinkSync(`/proc/${process.pid}/ns/user`), readlinkSync('/proc/self/ns/user'));
+    },
+  );
+  assert.deepEqual(rowsOf(output), ['0', '0', 'allow', '0 100000 1000', '1000 300000 10', 'runc']);
+});
+
+test('a user other than root, additional groups, stdio that it can open again', {
+  requires: ['root', 'userns'],
+}, async t => {
+  const on = await fixture(t, {
+    process: { user: { uid: 1003, gid: 1004, additionalGids: [5, 1005] } },
+    patch: spec => {
+      userns(spec);
+      return undefined;
+    },
+  });
+  const output = await observed(on, 'id -u; id -G; echo again >/proc/self/fd/1', process => {
+    const status = readFileSync(`/proc/${process.pid}/status`, 'utf8');
+    assert.match(status, /^Uid:\t300003\t/m);
+    assert.match(status, /^Groups:\t100005 300005 $/m);
+    assert.equal(statSync(`/proc/${process.pid}/fd/1`).uid, 300_003);
+  });
+  assert.equal(output, '1003\n1004 5 1005\nagain\n');
+});
+
+test("devices are binds of the host's, mounts are the container's own, capabilities count for nothing outside", {
+  requires: ['root', 'userns'],
+}, async t => {
+  const on = await inUserns(t, spec => {
+    for (const set of ['bounding', 'effective', 'permitted'])
+      Object.assign(spec.process.capabilities ?? {}, {
+        [set]: ['CAP_SYS_ADMIN', 'CAP_SYS_MODULE', 'CAP_MKNOD', 'CAP_SYS_RAWIO'],
+      });
+  });
+  const output = await observed(
+    on,
+    'stat -c "%t:%T %a" /dev/null; mknod /dev/x c 1 3 2>&1 || echo no mknod; awk \'$5 == "/dev/null" { print $9 }\' /proc/self/mountinfo; ' +
+      'awk \'$5 == "/proc" || $5 == "/sys" { print $5, $9 }\' /proc/self/mountinfo; echo 1 >/proc/sys/kernel/panic 2>/dev/null || echo no panic',
+    () => undefined,
+  );
+  assert.match(output, /^1:3 666\n.*no mknod\n/s);
+  assert.match(output, /\n\/proc proc\n/);
+  assert.match(output, /\n\/sys sysfs\n/);
+  assert.match(output, /no panic\n$/);
+});
+
+test("a rootfs and bind sources that only the host's root can reach; host flags stay locked", {
+  requires: ['root', 'userns'],
+}, async t => {
+  const closed = makeDirectory(t);
+  assert.equal(statSync(closed).mode & 0o777, 0o700);
+  const shared = join(closed, 'shared');
+  mkdirSync(shared);
+  chmodSync(shared, 0o755);
+  writeFileSync(join(shared, 'word'), 'seen\n');
+  const on = await inUserns(t, spec => {
+    spec.mounts.push({ destination: '/tmp', type: 'bind', source: shared, options: ['rbind', 'ro'] });
+  });
+  const output = await observed(on, 'cat /tmp/word; touch /tmp/x 2>/dev/null || echo read-only', process => {
+    assert.match(readFileSync(`/proc/${process.pid}/mountinfo`, 'utf8'), / \/tmp ro,/);
+  });
+  assert.equal(output, 'seen\nread-only\n');
+});
+
+test('exec joins the user namespace with its ids', { requires: ['root', 'userns'] }, async t => {
+  const on = await inUserns(t);
+  const container = await on.create();
+  const main = on.sh('read line', { stdin: 'pipe' });
+  await container.run(main);
+  const more = on.sh('id -u; id -g; readlink /proc/self/ns/user', { stdout: 'pipe' });
+  await container.start(more);
+  const output = await text(more.stdout ?? assert.fail());
+  assert.equal(output, `0\n0\n${readlinkSync(`/proc/${main.pid}/ns/user`)}\n`);
+  assert.deepEqual(await more.wait(), { kind: 'exited', code: 0 });
+  main.stdin?.end('\n');
+  await main.wait();
+  await container.destroy();
+});
+
+test("create and start: the fifo belongs to the container's root", {
+  requires: ['root', 'userns'],
+}, async t => {
+  const on = await inUserns(t);
+  const container = await on.create();
+  const process = on.sh('exit 7');
+  await container.start(process);
+  assert.equal(await container.status(), 'created');
+  assert.equal(statSync(join(on.root, container.id, 'exec.fifo')).uid, base);
+  await container.exec();
+  assert.deepEqual(await process.wait(), { kind: 'exited', code: 7 });
+  await container.destroy();
+});
+
+test('oomScoreAdj and limits are set by the parent; sysctl user.* by init', {
+  requires: ['root', 'userns'],
+}, async t => {
+  const on = await fixture(t, {
+    process: { oomScoreAdj: 321, rlimits: [{ type: 'RLIMIT_NOFILE', soft: 512, hard: 600 }] },
+    patch: spec => {
+      userns(spec);
+      spec.linux.sysctl = { 'user.max_net_namespaces': '3', 'net.ipv4.ip_forward': '1' };
+      return undefined;
+    },
+  });
+  const output = await observed(
+    on,
+    'ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj /proc/sys/user/max_net_namespaces /proc/sys/net/ipv4/ip_forward',
+    () => undefined,
+  );
+  assert.equal(output, '512\n600\n321\n3\n1\n');
+});
