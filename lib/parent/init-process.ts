@@ -177,7 +177,11 @@ function initJob(
     ...(cgroup.cloneInto === undefined ? {} : { cgroup: cgroup.cloneInto }),
     ...(plan.pidNamespacePath === undefined ? {} : { pidNamespace: plan.pidNamespacePath }),
     preserved,
-    slots: [...(wait ? [{ path: fifoPath(directory), flags: openPath }] : []), ...(plan.trees ?? []), ...joinSlots(plan)],
+    slots: [
+      ...(wait ? [{ path: fifoPath(directory), flags: openPath }] : []),
+      ...(plan.trees ?? []),
+      ...joinSlots(plan),
+    ],
     ...(plan.entered === undefined ? {} : { entered: plan.entered }),
     ...(hasUserNamespace(config)
       ? { userNamespace: userNamespaceJob(config, processConfig, plan, ownIds()) }

@@ -16,7 +16,10 @@ const hasHostView = (config: Config): boolean =>
   hasUserNamespace(config) && hasNamespace(config, 'mount') && config.rootlessEuid !== true;
 
 const isBind = (step: Step): step is MountStep =>
-  step.kind === 'mount' && step.treeSlot === undefined && (step.flags & MS.BIND) !== 0 && (step.flags & MS.REMOUNT) === 0;
+  step.kind === 'mount' &&
+  step.treeSlot === undefined &&
+  (step.flags & MS.BIND) !== 0 &&
+  (step.flags & MS.REMOUNT) === 0;
 
 /**
  * Rootfs and bind sources are opened by the parent, with its rights, in the container's mount namespace: the root of a

@@ -348,6 +348,8 @@ const seccompMeanings: [seccomp: object, issue: string][] = [
 
 const unsupported: Row[] = [
   [
+    { mounts: [{ destination: '/x', source: '/', options: ['bind', 'idmap=uids=0-1-2'] }] },
+    'mounts[0].options: idmapped mounts have their maps in uidMappings and gidMappings',
   ],
   [
     { 'linux.personality': { domain: 'LINUX', flags: ['X'] } },
