@@ -39,6 +39,8 @@ export interface Features {
     readonly mountExtensions: { readonly idmap: { readonly enabled: boolean } };
     readonly netDevices: { readonly enabled: boolean };
   };
+  /** Annotations of a configuration that change what is done; prefixes end with a dot. */
+  readonly potentiallyUnsafeConfigAnnotations: readonly string[];
   readonly annotations: { readonly [name: string]: string };
 }
 
@@ -92,6 +94,7 @@ export function features(): Features {
       mountExtensions: { idmap: { enabled: true } },
       netDevices: { enabled: true },
     },
+    potentiallyUnsafeConfigAnnotations: [],
     annotations: { 'io.github.seccomp.libseccomp.version': binding().seccompVersion() },
   };
 }

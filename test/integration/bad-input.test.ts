@@ -227,7 +227,7 @@ test('cwd that is a file', root, async t => {
   await refuses('ERR_CWD', /\/etc\/passwd/, () => runBundle(t, bundle));
 });
 
-test('cwd that the user may not enter', root, async t => {
+test('cwd that the user may not enter', { ...root, proves: ['process.cwd'], trap: 4 }, async t => {
   const directory = makeDirectory(t);
   const closed = join(directory, 'closed');
   mkdirSync(closed, { mode: 0o700 });
@@ -305,7 +305,10 @@ for (const phase of ['prestart', 'createRuntime', 'createContainer', 'startConta
     assert.match(error.output, /out of luck/);
   });
 
-  test(`${phase} hook that hangs, and its children`, root, async t => {
+  test(`${phase} hook that hangs, and its children`, {
+    ...root,
+    proves: [`hooks.${phase}[].timeout`],
+  }, async t => {
     const bundle = bundleWith(t, spec => {
       spec.hooks = { [phase]: [hook('sleep 1000 & sleep 1000', 1)] };
     });

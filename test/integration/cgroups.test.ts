@@ -28,6 +28,19 @@ const cpuTicks = (pid: number): number => {
 };
 
 test('limits of v1 stand in the kernel files', {
+  proves: [
+    'linux.resources.memory.limit',
+    'linux.resources.memory.swap',
+    'linux.resources.memory.reservation',
+    'linux.resources.memory.swappiness',
+    'linux.resources.cpu.shares',
+    'linux.resources.cpu.quota',
+    'linux.resources.cpu.period',
+    'linux.resources.cpu.burst',
+    'linux.resources.cpu.cpus',
+    'linux.resources.cpu.mems',
+    'linux.resources.pids.limit',
+  ],
   requires: ['root', 'cgroup-v1', 'controller:memory'],
 }, async t => {
   const box = await cgroupBox(t, {
@@ -53,6 +66,18 @@ test('limits of v1 stand in the kernel files', {
 });
 
 test('limits of v2 stand in the kernel files', {
+  proves: [
+    'linux.resources.memory.limit',
+    'linux.resources.memory.swap',
+    'linux.resources.memory.reservation',
+    'linux.resources.cpu.shares',
+    'linux.resources.cpu.quota',
+    'linux.resources.cpu.period',
+    'linux.resources.cpu.cpus',
+    'linux.resources.cpu.mems',
+    'linux.resources.pids.limit',
+    'linux.resources.unified',
+  ],
   requires: ['root', 'cgroup-v2', 'controller:memory'],
 }, async t => {
   const box = await cgroupBox(t, {
@@ -128,6 +153,8 @@ test('a cpu quota throttles', { requires: ['root', 'controller:cpu', 'probe'] },
 });
 
 test('a device that is not allowed gives EPERM, also after an update', {
+  proves: ['linux.resources.devices'],
+  trap: 18,
   requires: ['root', 'probe'],
 }, async t => {
   const box = await cgroupBox(t, { devices: defaultDevices });
@@ -200,6 +227,11 @@ test('processes that fork all the time are frozen, killed and removed', {
 });
 
 test('block device limits stand in the files of v1', {
+  proves: [
+    'linux.resources.blockIO.weight',
+    'linux.resources.blockIO.throttleReadBpsDevice',
+    'linux.resources.blockIO.throttleWriteIOPSDevice',
+  ],
   requires: ['root', 'controller:blkio'],
 }, async t => {
   const device = readdirSync('/sys/block')
@@ -282,6 +314,8 @@ test('limits that constrain each other can be changed both ways', {
 });
 
 test('memory.checkBeforeUpdate refuses a limit below the usage', {
+  proves: ['linux.resources.memory.checkBeforeUpdate'],
+  trap: 17,
   requires: ['root', 'controller:memory', 'probe'],
 }, async t => {
   const box = await cgroupBox(t, { memory: { limit: 64 * MiB, swap: 64 * MiB } });
@@ -296,6 +330,8 @@ test('memory.checkBeforeUpdate refuses a limit below the usage', {
 });
 
 test('a cgroup of somebody else is refused, a leftover empty one is taken', {
+  proves: ['linux.cgroupsPath'],
+  trap: 16,
   requires: ['root', 'probe'],
 }, async t => {
   const path = `/${uniqueId()}/inner`;
@@ -355,6 +391,7 @@ test('destroy removes what is below, and names who is in the way', {
 });
 
 test('a cgroup below a threaded one is refused, and a cgroup with controllers for its children sends an exec to init', {
+  trap: 16,
   requires: ['root', 'cgroup-v2', 'probe', 'controller:pids'],
 }, async t => {
   const box = await cgroupBox(t, {});
@@ -415,6 +452,7 @@ test('a limit without its controller names both', { requires: ['root'] }, async 
 });
 
 test('huge page limits, on a hybrid host in the unified hierarchy', {
+  proves: ['linux.resources.hugepageLimits'],
   requires: ['root', 'controller:hugetlb'],
 }, async t => {
   const box = await cgroupBox(t, { hugepageLimits: [{ pageSize: '2MB', limit: 4 * MiB }] });

@@ -34,7 +34,11 @@ test('exec passes streams and the exit status on', { requires: ['root'] }, async
   assert.equal((await running2.ended()).code, 4);
 });
 
-test('exec takes user, groups, environment, directory and capabilities', { requires: ['root'] }, async t => {
+test('exec takes user, groups, environment, directory and capabilities', {
+  proves: ['process.user.additionalGids', 'process.env', 'process.cwd'],
+  trap: [4, 5],
+  requires: ['root'],
+}, async t => {
   const nrunc = await running(t);
   const script = 'id -u; id -g; id -G; echo $ONE $TWO; pwd; grep -E "^(CapBnd|NoNewPrivs)" /proc/self/status';
   const words = [
@@ -84,7 +88,7 @@ test('exec --detach writes a pid file and returns while the process lives', {
   assert.equal(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), 'sleep\x001000\x00');
 });
 
-test('exec that cannot be set up is 255, in the words of runc', { requires: ['root'] }, async t => {
+test('exec that cannot be set up is 255, in the words of runc', { trap: 3, requires: ['root'] }, async t => {
   const nrunc = await running(t);
   const { id } = nrunc;
   const rows: readonly (readonly [string[], string | RegExp])[] = [
@@ -121,7 +125,10 @@ test('exec that cannot be set up is 255, in the words of runc', { requires: ['ro
   assert.equal(usage.code, 1, 'a wrong command line is 1, as with every command');
 });
 
-test('exec is refused in a paused container unless told to ignore that', { requires: ['root'] }, async t => {
+test('exec is refused in a paused container unless told to ignore that', {
+  trap: 21,
+  requires: ['root'],
+}, async t => {
   const nrunc = await running(t);
   const { id } = nrunc;
   assert.equal((await nrunc(['pause', id])).code, 0);
@@ -138,6 +145,8 @@ test('exec is refused in a paused container unless told to ignore that', { requi
 });
 
 test('exec --tty has a terminal of its own in the container', {
+  proves: ['process.terminal'],
+  trap: 8,
   requires: ['root', 'file:/usr/bin/script'],
 }, async t => {
   const nrunc = await running(t);

@@ -54,7 +54,10 @@ test('nrunc create, start, kill and delete work on one container from different 
   assert.deepEqual(readdirSync(root), []);
 });
 
-test('nrunc list prints runc table, JSON and IDs, and null for none', { requires: ['root'] }, async t => {
+test('nrunc list prints runc table, JSON and IDs, and null for none', {
+  trap: 23,
+  requires: ['root'],
+}, async t => {
   const nrunc = cli(t);
   const { id, bundle } = nrunc;
   const heading = 'ID          PID         STATUS      BUNDLE      CREATED     OWNER\n';
@@ -79,7 +82,10 @@ test('nrunc list prints runc table, JSON and IDs, and null for none', { requires
   assert.deepEqual(await nrunc(['delete', id]), ok);
 });
 
-test('A broken entry hides no other, and delete --force removes it', { requires: ['root'] }, async t => {
+test('A broken entry hides no other, and delete --force removes it', {
+  trap: 2,
+  requires: ['root'],
+}, async t => {
   const nrunc = cli(t);
   const { id, bundle, root } = nrunc;
   await nrunc(['create', '-b', bundle, id]);

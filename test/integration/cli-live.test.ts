@@ -16,7 +16,7 @@ async function running(t: TestContext, options: CliOptions = {}): Promise<Cli> {
   return nrunc;
 }
 
-test('ps shows the processes of the container only', { requires: ['root'] }, async t => {
+test('ps shows the processes of the container only', { trap: 23, requires: ['root'] }, async t => {
   const nrunc = await running(t, { process: { args: ['/bin/sh', '-c', 'sleep 1000 & wait'] } });
   const { id } = nrunc;
   const pids = await eventually('two processes', async () => {
@@ -113,6 +113,7 @@ test('update changes limits, keeps the rest and records them', {
 });
 
 test('events prints a line of JSON for each interval until the container stops', {
+  trap: 23,
   requires: ['root'],
 }, async t => {
   const nrunc = await running(t);
@@ -216,13 +217,39 @@ test('spec writes what run accepts, and never over a file', { requires: ['root']
   );
 });
 
-test('features prints the structure of the specification', { requires: ['root'] }, async t => {
+test('features prints the structure of the specification', {
+  proves: [
+    'features.ociVersionMin',
+    'features.ociVersionMax',
+    'features.hooks',
+    'features.annotations',
+    'features.linux.cgroup',
+    'features.linux.apparmor',
+    'features.linux.selinux',
+    'features.linux.intelRdt',
+    'features.linux.memoryPolicy',
+    'features.linux.mountExtensions.idmap',
+    'features.linux.netDevices',
+    'features.potentiallyUnsafeConfigAnnotations',
+  ],
+  requires: ['root'],
+}, async t => {
   const nrunc = cli(t);
   const { stdout } = await nrunc(['features']);
   const document = JSON.parse(stdout);
   assert.equal(stdout, `${JSON.stringify(document, undefined, 4)}\n`);
   assert.equal(document.ociVersionMin, '1.0.0');
   assert.ok(document.mountOptions.includes('rbind'));
-  assert.ok(document.linux.namespaces.includes('cgroup'));
+  assert.equal(document.ociVersionMax, '1.3.0');
+  assert.equal(document.hooks.length, 6);
+  assert.deepEqual(document.potentiallyUnsafeConfigAnnotations, []);
+  const { linux } = document;
+  assert.ok(linux.namespaces.includes('cgroup'));
+  assert.deepEqual([linux.cgroup.v1, linux.cgroup.v2], [true, true]);
+  for (const { enabled } of [linux.apparmor, linux.selinux, linux.intelRdt])
+    assert.equal(typeof enabled, 'boolean');
+  assert.ok(linux.memoryPolicy.modes.includes('MPOL_BIND'));
+  assert.ok(linux.memoryPolicy.flags.includes('MPOL_F_STATIC_NODES'));
+  assert.deepEqual([linux.mountExtensions.idmap, linux.netDevices], [{ enabled: true }, { enabled: true }]);
   assert.match(document.annotations['io.github.seccomp.libseccomp.version'], /^\d+\.\d+/);
 });

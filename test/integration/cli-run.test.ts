@@ -16,7 +16,7 @@ test('run gives the status of the process and destroys the container', { require
   assert.deepEqual(readdirSync(nrunc.root), []);
 });
 
-test('run gives 128 + signal, and --keep keeps the container', { requires: ['root'] }, async t => {
+test('run gives 128 + signal, and --keep keeps the container', { trap: 3, requires: ['root'] }, async t => {
   // PID 1 cannot kill itself: its child does that from outside of the signal protection, by exec of a second process.
   const nrunc = cli(t);
   const { id, bundle } = nrunc;
@@ -47,6 +47,7 @@ echo ready; while :; do sleep 0.02; done`;
 });
 
 test('run --preserve-fds and LISTEN_FDS hand descriptors over, and no other', {
+  trap: 7,
   requires: ['root'],
 }, async t => {
   const nrunc = cli(t, sh('cat <&3; cat <&4; echo $LISTEN_FDS $LISTEN_PID; ls /proc/self/fd | wc -l'));

@@ -31,6 +31,7 @@ const noIntent = (container: Container): void => {
 };
 
 test('killed while pausing, or while a signal had frozen the container: it is thawed', {
+  trap: 21,
   requires: ['root'],
 }, async t => {
   const on = await fixture(t);

@@ -26,6 +26,29 @@ const withHooks = (
 ): Promise<Fixture> => fixture(t, { patch: spec => ({ ...spec, hooks, annotations: { colour: 'blue' } }) });
 
 test('all six run in the order of the specification, each with its state', {
+  proves: [
+    'ociVersion',
+    'annotations',
+    'hooks.prestart[].path',
+    'hooks.prestart[].args',
+    'hooks.prestart[].env',
+    'hooks.createRuntime[].path',
+    'hooks.createRuntime[].args',
+    'hooks.createRuntime[].env',
+    'hooks.createContainer[].path',
+    'hooks.createContainer[].args',
+    'hooks.createContainer[].env',
+    'hooks.startContainer[].path',
+    'hooks.startContainer[].args',
+    'hooks.startContainer[].env',
+    'hooks.poststart[].path',
+    'hooks.poststart[].args',
+    'hooks.poststart[].env',
+    'hooks.poststop[].path',
+    'hooks.poststop[].args',
+    'hooks.poststop[].env',
+  ],
+  trap: 1,
   requires: ['root'],
 }, async t => {
   const log = join(makeDirectory(t), 'log');
@@ -120,6 +143,8 @@ test('a hook that fails ends the start with its output, and nothing is left', {
 });
 
 test('a startContainer or poststart hook that fails at exec() stops the container', {
+  proves: ['hooks.startContainer', 'hooks.poststart[].path'],
+  trap: 1,
   requires: ['root'],
 }, async t => {
   for (const name of ['startContainer', 'poststart'] as const) {
@@ -133,7 +158,11 @@ test('a startContainer or poststart hook that fails at exec() stops the containe
   }
 });
 
-test('a failing poststop hook is told when all else is gone', { requires: ['root'] }, async t => {
+test('a failing poststop hook is told when all else is gone', {
+  proves: ['hooks.poststop[].path'],
+  trap: 1,
+  requires: ['root'],
+}, async t => {
   const on = await withHooks(t, { poststop: [shell('exit 5')] });
   const container = await on.create();
   const process = on.process();

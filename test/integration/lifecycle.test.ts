@@ -64,7 +64,7 @@ async function matrix(status: Status, container: Container, on: Fixture): Promis
   }
 }
 
-test('created: through exec() it runs, and destroy() kills it', { requires: ['root'] }, async t => {
+test('created: through exec() it runs, and destroy() kills it', { trap: 2, requires: ['root'] }, async t => {
   const on = await fixture(t);
   const container = await on.create();
   await container.start(on.sh('read line'));
@@ -133,7 +133,10 @@ test('an ID is unique in the process and on disk, and free after destroy', {
   });
 });
 
-test('signal by name and number, KILL to all, and signals that are none', { requires: ['root'] }, async t => {
+test('signal by name and number, KILL to all, and signals that are none', {
+  trap: 20,
+  requires: ['root'],
+}, async t => {
   const on = await fixture(t);
   const container = await on.create();
   const process = on.sh('trap "echo got usr1" USR1; echo ready; while :; do sleep 0.05; done', {
@@ -155,6 +158,7 @@ test('signal by name and number, KILL to all, and signals that are none', { requ
 });
 
 test("in the host's pid namespace KILL reaches every process, and destroy the ones that init left", {
+  trap: 20,
   requires: ['root'],
 }, async t => {
   const on = await fixture(t, {

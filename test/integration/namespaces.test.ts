@@ -32,6 +32,8 @@ async function holder(t: TestContext): Promise<string> {
 }
 
 test('namespaces by path: the container is in those of another process, and its mounts come in there', {
+  proves: ['linux.namespaces[].path'],
+  trap: 15,
   requires: ['root', 'file:/usr/bin/unshare'],
 }, async t => {
   const directory = await holder(t);
@@ -89,6 +91,8 @@ test('without a mount namespace: chroot, no mount on the host', {
 const root = `awk '$5 == "/" || $5 == "/proc" { print $5, $7 }' /proc/self/mountinfo; cat /proc/sys/kernel/domainname`;
 for (const noPivotRoot of [false, true])
   test(`rootfsPropagation and domainname hold, ${noPivotRoot ? 'MS_MOVE' : 'pivot_root'}`, {
+    proves: ['linux.rootfsPropagation', 'domainname'],
+    trap: 11,
     requires: ['root'],
   }, async t => {
     const patch = (spec: SpecDocument): undefined => {

@@ -122,7 +122,10 @@ test('a descriptor that is not open is refused by name; a stream that fails cost
   await container.destroy();
 });
 
-test('only 0, 1, 2 and the preserved descriptors reach the program', { requires: ['root'] }, async t => {
+test('only 0, 1, 2 and the preserved descriptors reach the program', {
+  trap: 7,
+  requires: ['root'],
+}, async t => {
   const { output } = await fixture(t);
   const list = await output('ls -l /proc/self/fd | sed -n "s/.* \\([0-9]*\\) -> \\(.*\\)/\\1 \\2/p"', {
     preservedFds: [1],

@@ -43,7 +43,15 @@ async function outcome(t: TestContext, allowed: string, wait: boolean): Promise<
 
 const options = { requires: ['root', 'seccomp'] } as const;
 
-test('a profile with the calls of the list lets a container run', options, async t => {
+test('a profile with the calls of the list lets a container run', {
+  ...options,
+  proves: [
+    'linux.seccomp.defaultAction',
+    'linux.seccomp.syscalls[].names',
+    'linux.seccomp.syscalls[].action',
+  ],
+  trap: 22,
+}, async t => {
   assert.equal(await outcome(t, run, false), 'exit 0');
 });
 

@@ -74,7 +74,11 @@ for (const [row, { plant, patch, terminal, refused }] of Object.entries(rootfsRo
   });
 }
 
-test('row 38, 43: CVE-2026-115521: read-only is read-only, masked is masked', root, async t => {
+test('row 38, 43: CVE-2026-115521: read-only is read-only, masked is masked', {
+  ...root,
+  proves: ['linux.maskedPaths', 'linux.readonlyPaths'],
+  trap: 9,
+}, async t => {
   const volume = makeDirectory(t);
   const on = await fixture(t, {
     writable: true,
@@ -106,7 +110,11 @@ test('row 38, 43: CVE-2026-115521: read-only is read-only, masked is masked', ro
   assert.match(output.slice(expected.length), /^[^\n]*domainname: Read-only file system\n$/);
 });
 
-test('row 1, 5, 6, 17: CVE-2016-3697, -8867, CVE-2022-29162: user and capability sets', root, async t => {
+test('row 1, 5, 6, 17: CVE-2016-3697, -8867, CVE-2022-29162: user and capability sets', {
+  ...root,
+  proves: ['process.capabilities'],
+  trap: 6,
+}, async t => {
   const on = await fixture(t, { writable: true });
   writeFileSync(join(on.bundle, 'rootfs/etc/passwd'), '1000:x:0:0::/root:/bin/sh\n');
   const look = 'grep -E "^(Uid|Gid|Cap(Inh|Eff|Amb))" /proc/self/status | tr "\\t" " "';

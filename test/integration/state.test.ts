@@ -65,7 +65,10 @@ test('another factory finds it, starts it, signals it, destroys it', { requires:
   await assert.rejects(container.destroy(), { code: 'ERR_CONTAINER_NOT_EXIST' });
 });
 
-test('a pid that belongs to another process now is a stopped container', { requires: ['root'] }, async t => {
+test('a pid that belongs to another process now is a stopped container', {
+  trap: 25,
+  requires: ['root'],
+}, async t => {
   const on = await fixture(t);
   const container = await on.create();
   const process = on.process();
@@ -176,6 +179,7 @@ function pidsFile(state: { readonly cgroup_paths: { readonly [name: string]: str
 }
 
 test('a start whose process was killed is found half-made: reconcile, create and destroy remove it', {
+  trap: [2, 25],
   requires: ['root'],
 }, async t => {
   const on = await fixture(t);

@@ -12,6 +12,8 @@ import { test } from '../harness/test.ts';
 import { fixture } from './fixture.ts';
 
 test('init has the terminal of its own devpts on /dev/console, with its size', {
+  proves: ['process.terminal', 'process.consoleSize'],
+  trap: 8,
   requires: ['root'],
 }, async t => {
   const on = await fixture(t);

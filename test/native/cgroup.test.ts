@@ -60,6 +60,8 @@ test('clone3 puts the child into its cgroup', { requires: ['root'] }, async t =>
 });
 
 test('a device program is attached, replaced by the next one, and taken away with its cgroup', {
+  proves: ['linux.resources.devices'],
+  trap: 18,
   requires: ['root'],
 }, async t => {
   const path = cgroup(t);

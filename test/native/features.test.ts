@@ -21,7 +21,15 @@ const profile = (more: object) => ({ 'linux.seccomp': { defaultAction: 'SCMP_ACT
 const call = (more: object) =>
   profile({ syscalls: [{ names: ['mkdir'], action: 'SCMP_ACT_ERRNO', ...more }] });
 
-test('everything that features() names is accepted', options, async t => {
+test('everything that features() names is accepted', {
+  ...options,
+  proves: [
+    'features.mountOptions',
+    'features.linux.namespaces',
+    'features.linux.capabilities',
+    'features.linux.seccomp',
+  ],
+}, async t => {
   const { linux, mountOptions } = features();
   const { actions, archs, operators, supportedFlags } = linux.seccomp;
   assert.ok(archs.includes('SCMP_ARCH_X86_64') && archs.includes('SCMP_ARCH_AARCH64'));

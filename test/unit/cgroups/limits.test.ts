@@ -19,7 +19,10 @@ const refusal = (code: string, field: string) => (error: unknown) => {
   return true;
 };
 
-test('cpu.shares become cpu.weight on the curve through minimum, default and maximum', () => {
+test('cpu.shares become cpu.weight on the curve through minimum, default and maximum', {
+  proves: ['linux.resources.cpu.shares'],
+  trap: 17,
+}, () => {
   const pairs = [
     [0, 0],
     [1, 1],
@@ -44,7 +47,10 @@ test('blkio.weight becomes io.weight linearly', () => {
   assert.deepEqual([10, 100, 500, 1000].map(ioWeight), [1, 910, 4950, 10000]);
 });
 
-test('memory.swap of the spec counts memory too, memory.swap.max does not', () => {
+test('memory.swap of the spec counts memory too, memory.swap.max does not', {
+  proves: ['linux.resources.memory.swap'],
+  trap: 17,
+}, () => {
   assert.equal(swapMax(100, 300), '200');
   assert.equal(swapMax(100, 100), '0');
   assert.equal(swapMax(100, -1), 'max');
@@ -63,13 +69,22 @@ test('numbers beyond 2^53 keep their digits', () => {
   assert.equal(decimal(-1), '-1');
 });
 
-test('pids.limit: 0 is 1, negative is max, unset writes nothing', () => {
+test('pids.limit: 0 is 1, negative is max, unset writes nothing', {
+  proves: ['linux.resources.pids.limit'],
+  trap: 17,
+}, () => {
   assert.deepEqual([0, 1, -1, 32768].map(pidsMax), ['1', '1', 'max', '32768']);
   assert.deepEqual(v1({ pids: {} }), []);
   assert.deepEqual(v2({ pids: { limit: 0 } }), ['pids.max=1']);
 });
 
-test('v1 writes memory in an order that a new cgroup accepts', () => {
+test('v1 writes memory in an order that a new cgroup accepts', {
+  proves: [
+    'linux.resources.memory.limit',
+    'linux.resources.memory.swappiness',
+    'linux.resources.memory.disableOOMKiller',
+  ],
+}, () => {
   assert.deepEqual(v1({ memory: { limit: 1000, swap: 2000, reservation: 500, swappiness: 0 } }), [
     'memory.limit_in_bytes=1000',
     'memory.memsw.limit_in_bytes=2000',
@@ -92,7 +107,15 @@ test('v1 writes memory in an order that a new cgroup accepts', () => {
   );
 });
 
-test('v1 cpu: burst after quota, shares not on an idle cgroup, their range is checked', () => {
+test('v1 cpu: burst after quota, shares not on an idle cgroup, their range is checked', {
+  proves: [
+    'linux.resources.cpu.burst',
+    'linux.resources.cpu.idle',
+    'linux.resources.cpu.shares',
+    'linux.resources.cpu.quota',
+  ],
+  trap: 17,
+}, () => {
   assert.deepEqual(v1({ cpu: { shares: 512, quota: -1, period: 50000, burst: 100, idle: 0 } }), [
     'cpu.shares=512',
     'cpu.cfs_period_us=50000',
@@ -140,7 +163,7 @@ test('v2 memory', () => {
   assert.deepEqual(v2({ memory: { limit: -1 } }), ['memory.swap.max=max', 'memory.max=max']);
 });
 
-test('block IO on both layouts', () => {
+test('block IO on both layouts', { proves: ['linux.resources.blockIO'], trap: 17 }, () => {
   const blockIO = {
     weight: 100,
     weightDevice: [{ major: 8, minor: 0, weight: 500 }],
@@ -163,7 +186,9 @@ test('block IO on both layouts', () => {
   assert.deepEqual(v1({ blockIO: { leafWeight: 100 } }), ['blkio.leaf_weight=100']);
 });
 
-test('hugetlb limits the reservations too; rdma and network', () => {
+test('hugetlb limits the reservations too; rdma and network', {
+  proves: ['linux.resources.hugepageLimits', 'linux.resources.rdma', 'linux.resources.network'],
+}, () => {
   const hugepageLimits = [{ pageSize: '2MB', limit: 2 ** 63 - 4096 }];
   assert.deepEqual(v1({ hugepageLimits }), [
     'hugetlb.2MB.limit_in_bytes=9223372036854771712',
@@ -208,7 +233,9 @@ test('what a layout has no file for is refused by name', () => {
   );
 });
 
-test('unified: a line is a write, names stay inside the cgroup', () => {
+test('unified: a line is a write, names stay inside the cgroup', {
+  proves: ['linux.resources.unified'],
+}, () => {
   const unified = { 'io.max': '8:0 rbps=1\n8:16 rbps=2\n', 'memory.high': '100' };
   assert.deepEqual(v2({ unified }), ['io.max=8:0 rbps=1', 'io.max=8:16 rbps=2', 'memory.high=100']);
   assert.throws(

@@ -56,7 +56,9 @@ test('parseMountOptions() gives each option its flag', async () => {
   }
 });
 
-test('mountOptionNames() is the list of `runc features` 1.1.5', async () => {
+test('mountOptionNames() is the list of `runc features` 1.1.5', {
+  proves: ['features.mountOptions'],
+}, async () => {
   const runc =
     'acl async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noacl noatime nodev nodiratime ' +
     'noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev rdiratime ' +

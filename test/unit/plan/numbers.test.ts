@@ -80,7 +80,10 @@ test('a row parses and prints', () => {
   assert.equal(ioPriorityValue('IOPRIO_CLASS_IDLE', 7), (3 << 13) | 7);
 });
 
-test('environment: the last duplicate wins, an empty HOME is none, PATH has a default', () => {
+test('environment: the last duplicate wins, an empty HOME is none, PATH has a default', {
+  proves: ['process.env'],
+  trap: 4,
+}, () => {
   assert.deepEqual(resolveEnv(['A=1', 'B=2', 'A=3', 'HOME=']), {
     env: ['A=3', 'B=2'],
     setHome: true,
