@@ -3,6 +3,7 @@ import { closeSync, constants, openSync, readSync, unlinkSync } from 'node:fs';
 import type { ExecutionOptions, PreparedProcess } from './container.ts';
 import type { Handle } from './container-handle.ts';
 import { signalEveryone } from './container-recover.ts';
+import { listenerOf } from './container-seccomp.ts';
 import { ContainerError, LibcontainerError, SyscallError } from './errors.ts';
 import { assertAllowed } from './lifecycle.ts';
 import { runHooks } from './parent/hooks.ts';
@@ -52,6 +53,7 @@ async function spawnFirst(
   wait: boolean,
   signal: AbortSignal | undefined,
 ): Promise<ParentProcess> {
+  const onListener = listenerOf(handle, 'creating', undefined);
   const record = handle.newRecord();
   const processConfig = resolveProcess(process.options, handle.config.process);
   const notify = withNotify(handle.notifySocket, handle.directory, handle.config, processConfig);
@@ -67,6 +69,7 @@ async function spawnFirst(
     wait,
     notify: handle.notifySocket !== undefined,
     onReady: pid => listenNotify(handle, pid),
+    onListener,
     signal,
   });
   handle.init = parent;
@@ -234,6 +237,7 @@ export async function startFurther(
   const live = await handle.live();
   if (!(live.status === 'paused' && process.options.ignorePaused === true))
     assertAllowed('join', handle.id, live.status);
+  const onListener = listenerOf(handle, live.status, live.pid);
   process.claim();
   try {
     const pidfd = handle.pidfd(live);
@@ -249,6 +253,7 @@ export async function startFurther(
       initPid: live.pid,
       pidfd,
       waitForRelease,
+      onListener,
       signal,
     });
     process.attach(parent);

@@ -13,6 +13,7 @@ import { assertAllowed, type Operation, type Status } from './lifecycle.ts';
 import type { Binding } from './native/binding.ts';
 import type { NotifyForwarder } from './parent/notify-socket.ts';
 import type { ParentProcess } from './parent/parent-process.ts';
+import type { SeccompHandlerOptions } from './parent/syscall-listener.ts';
 import { fifoPath, isSameRecord, lockPath, readRecord, type StateRecord } from './state.ts';
 
 /** The factory's part. */
@@ -45,6 +46,7 @@ export class Handle {
   readonly directory: string;
   readonly manager: CgroupManager;
   readonly notifySocket: string | undefined;
+  readonly seccompHandler: SeccompHandlerOptions | undefined;
   config: Config;
   /** What is on disk; undefined before the first start. */
   record: StateRecord | undefined;
@@ -67,7 +69,11 @@ export class Handle {
     directory: string,
     config: Config,
     manager: CgroupManager,
-    options: { readonly record?: StateRecord | undefined; readonly notifySocket?: string | undefined },
+    options: {
+      readonly record?: StateRecord | undefined;
+      readonly notifySocket?: string | undefined;
+      readonly seccompHandler?: SeccompHandlerOptions | undefined;
+    },
   ) {
     this.root = root;
     this.id = id;
@@ -76,6 +82,7 @@ export class Handle {
     this.manager = manager;
     this.record = options.record;
     this.notifySocket = options.notifySocket;
+    this.seccompHandler = options.seccompHandler;
   }
 
   get binding(): Binding {

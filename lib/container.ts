@@ -39,6 +39,7 @@ import type {
 } from './events/event.ts';
 import type { EventStream } from './events/stream.ts';
 import type { Status } from './lifecycle.ts';
+import type { SyscallErrorEvent } from './parent/syscall-listener.ts';
 import type { StartPlan } from './plan/steps.ts';
 import type { ExitStatus, Process } from './process.ts';
 import type { SignalName } from './signals.ts';
@@ -60,6 +61,8 @@ export interface ContainerEvents {
   /** init is gone. */
   stopped: () => void;
   destroyed: () => void;
+  /** A handler of a system call (`CreateOptions.seccompHandler`) threw, was late or gave no answer. */
+  syscallError: (event: SyscallErrorEvent) => void;
   /** A process was killed for lack of memory (v1: is about to be). The cgroups are watched while one of these has a listener. */
   oom: (event: OomEvent) => void;
   memory: (event: Extract<CgroupEvent, { type: 'memory' }>) => void;

@@ -107,6 +107,18 @@ export const reasons = {
     'the security label could not be set',
     "AppArmor: the profile must be loaded in the host's kernel first (apparmor_parser); SELinux: the policy must know the label and allow the transition",
   ],
+  ERR_SECCOMP_AGENT: [
+    'the listener of seccomp notifications could not be handed over',
+    'linux.seccomp.listenerPath must be the UNIX socket of an agent that accepts',
+  ],
+  ERR_SYSCALL_HANDLER: [
+    'a handler of a system call gave no answer',
+    'the caller got the errno of seccompHandler; raise deadlineMs, or answer sooner',
+  ],
+  ERR_CALLER_GONE: [
+    'the caller of the system call does not wait any more',
+    'it was killed, or a signal interrupted it; nothing that was read of it may be used',
+  ],
   ERR_NAMESPACE_KIND: [
     'namespace path is of another kind',
     'use the file of the same kind, e.g. /proc/PID/ns/net for a network namespace',

@@ -4,6 +4,7 @@ import { isAbsolute, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { loadCgroups, newCgroups, ownerOf, withIntelRdt } from './cgroups/open.ts';
 import type { Config } from './config/config.ts';
+import { withHandlers } from './config/seccomp-handled.ts';
 import { Container, type DestroyOptions } from './container.ts';
 import { Handle, type Root } from './container-handle.ts';
 import { isHalfDestroyed, needsRecovery } from './container-recover.ts';
@@ -11,6 +12,7 @@ import { ContainerError, LibcontainerError } from './errors.ts';
 import type { Status } from './lifecycle.ts';
 import { binding } from './native/binding.ts';
 import { leftoverRemoval } from './parent/init-process.ts';
+import type { SeccompHandlerOptions } from './parent/syscall-listener.ts';
 import { readRecord, statePath } from './state.ts';
 
 export interface FactoryOptions {
@@ -26,9 +28,16 @@ export interface CreateOptions {
   readonly signal?: AbortSignal;
   /** Host socket (path or @abstract) of sd_notify: the container gets its own NOTIFY_SOCKET, whose messages are forwarded. */
   readonly notifySocket?: string;
+  /**
+   * Functions that decide about system calls of the container's processes: of those that this object starts. Nobody else
+   * can then execute a process in it (`nrunc exec` is refused), unless it loads the container with handlers of its own.
+   */
+  readonly seccompHandler?: SeccompHandlerOptions;
 }
 
 export interface LoadOptions {
+  /** For processes that this object executes in the container. */
+  readonly seccompHandler?: SeccompHandlerOptions;
   /** As in CreateOptions, for who executes a created container: the host's socket is not recorded. */
   readonly notifySocket?: string;
 }
@@ -98,13 +107,14 @@ export class LinuxFactory {
     // What a crashed start of this ID has left must not hold the ID.
     if (taken() && (!(await this.#removeHalfMade(id)) || taken()))
       throw new ContainerError('ERR_CONTAINER_EXISTS', id);
+    const { notifySocket, seccompHandler } = options;
+    const wanted =
+      seccompHandler === undefined ? config : withHandlers(config, Object.keys(seccompHandler.syscalls));
     const { binding: native, resctrl } = this.#root;
-    const manager = withIntelRdt(newCgroups(native, id, config, undefined, ownerOf(config)), id, config, {
+    const manager = withIntelRdt(newCgroups(native, id, wanted, undefined, ownerOf(wanted)), id, wanted, {
       root: resctrl,
     });
-    const handle = new Handle(this.#root, id, directory, config, manager, {
-      notifySocket: options.notifySocket,
-    });
+    const handle = new Handle(this.#root, id, directory, wanted, manager, { notifySocket, seccompHandler });
     reserved.set(this.root, ids.set(id, new WeakRef(handle)));
     return new Container(handle);
   }
@@ -234,6 +244,7 @@ export class LinuxFactory {
     return new Handle(this.#root, id, directory, record.config, manager, {
       record,
       notifySocket: options.notifySocket,
+      seccompHandler: options.seccompHandler,
     });
   }
 

@@ -44,12 +44,6 @@ export interface Features {
   readonly annotations: { readonly [name: string]: string };
 }
 
-/** Refused by config/unsupported.ts: known to the specification, not done by us. */
-const withoutNotify = (names: readonly string[]): string[] =>
-  names
-    .filter(name => name !== 'SCMP_ACT_NOTIFY' && name !== 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV')
-    .sort();
-
 /** libseccomp may be too old for an architecture, and mixes no byte orders. */
 function compiles(architecture: string): boolean {
   try {
@@ -78,11 +72,11 @@ export function features(): Features {
       cgroup: { v1: true, v2: true, systemd: false, systemdUser: false, rdma: true },
       seccomp: {
         enabled: true,
-        actions: withoutNotify(seccompActions),
+        actions: [...seccompActions].sort(),
         operators: [...seccompOperators].sort(),
         archs: seccompArchitectures.filter(compiles).sort(),
         knownFlags: [...seccompFlags].sort(),
-        supportedFlags: withoutNotify(seccompFlags),
+        supportedFlags: [...seccompFlags].sort(),
       },
       apparmor: { enabled: true },
       selinux: { enabled: true },

@@ -51,6 +51,17 @@ export {
 } from './factory.ts';
 export { type Features, features } from './features.ts';
 export type { Status } from './lifecycle.ts';
+export type { InnerMount } from './parent/inner-mount.ts';
+export type { CallerFacts, NodeOptions, SyscallCall } from './parent/syscall-call.ts';
+export type {
+  ErrnoName,
+  SeccompHandlerOptions,
+  SyscallAnswer,
+  SyscallErrorEvent,
+  SyscallHandler,
+  SyscallHandlers,
+} from './parent/syscall-listener.ts';
+export type { SyscallArguments, SyscallName } from './parent/syscall-table.ts';
 export { explainPlan, printPlan } from './plan/explain.ts';
 export type { StartPlan, Step } from './plan/steps.ts';
 export { type ExitStatus, Process, type ProcessOptions } from './process.ts';

@@ -15,6 +15,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   binding::export_watch(env, exports);
   binding::export_datagram(env, exports);
   binding::export_seccomp(env, exports);
+  binding::export_seccomp_notify(env, exports);
   return exports;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
@@ -33,6 +34,7 @@ struct Library {
   decltype(&::seccomp_attr_set) attr_set = nullptr;
   decltype(&::seccomp_syscall_resolve_name) resolve = nullptr;
   decltype(&::seccomp_syscall_resolve_name_arch) resolve_arch = nullptr;
+  decltype(&::seccomp_syscall_resolve_num_arch) name_of = nullptr;
   decltype(&::seccomp_rule_add_array) rule_add = nullptr;
   decltype(&::seccomp_export_bpf) export_bpf = nullptr;
   std::string error;
@@ -60,6 +62,7 @@ Library load_library() {
   find(library, handle, "seccomp_attr_set", library.attr_set);
   find(library, handle, "seccomp_syscall_resolve_name", library.resolve);
   find(library, handle, "seccomp_syscall_resolve_name_arch", library.resolve_arch);
+  find(library, handle, "seccomp_syscall_resolve_num_arch", library.name_of);
   find(library, handle, "seccomp_rule_add_array", library.rule_add);
   find(library, handle, "seccomp_export_bpf", library.export_bpf);
   return library;
@@ -331,6 +334,23 @@ std::optional<SeccompError> compile_seccomp(const SeccompProfile& profile, Secco
   const Library library = load_library();
   if (!library.error.empty()) return SeccompError{"", library.error};
   return Compiler(library, profile).run(out);
+}
+
+std::string seccomp_syscall_name(uint32_t arch, int number) {
+  const Library library = load_library();
+  if (!library.error.empty()) return {};
+  // The kernel reports x32 as x86-64 with a bit in the number (asm/unistd.h).
+  constexpr int x32_bit = 1 << 30;
+  const bool x32 = arch == AUDIT_ARCH_X86_64 && (number & x32_bit) != 0;
+  for (const auto& row : architectures) {
+    if (row.value.audit != arch || (row.value.token == SCMP_ARCH_X32) != x32) continue;
+    char* name = library.name_of(row.value.token, number);
+    if (name == nullptr) return {};
+    std::string out = name;
+    std::free(name);
+    return out;
+  }
+  return {};
 }
 
 std::string seccomp_library_version() {

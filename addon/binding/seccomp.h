@@ -43,6 +43,8 @@ struct SeccompProgram {
 };
 
 std::optional<SeccompError> compile_seccomp(const SeccompProfile& profile, SeccompProgram& out);
+// The name of a system call; `arch` is AUDIT_ARCH_*. Empty when libseccomp does not know it.
+std::string seccomp_syscall_name(uint32_t arch, int number);
 // "2.5.4"; empty when the library is not there.
 std::string seccomp_library_version();
 

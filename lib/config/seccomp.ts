@@ -2,7 +2,9 @@
  * The names of a seccomp section, for its validation and for `features`: config-linux.md "Seccomp", libseccomp 2.5. What
  * system calls a machine knows is libseccomp's business (unknown names are skipped there, as in runc).
  */
+import { isAbsolute } from 'node:path';
 import type { ConfigIssue } from '../errors.ts';
+import type { Seccomp } from './config.ts';
 import type { SpecSeccomp } from './spec.ts';
 
 export const seccompActions: readonly string[] = [
@@ -63,12 +65,32 @@ export const seccompFlags: readonly string[] = [
 /** Actions that carry an errno (or a tracer's message); errnoRet with any other means nothing. */
 const withErrno = new Set(['SCMP_ACT_ERRNO', 'SCMP_ACT_TRACE']);
 
+export const notify = 'SCMP_ACT_NOTIFY';
+const waitKillable = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV';
+/** With these the process hands its listener over: nobody could answer them yet. */
+const unnotified = new Set(['write', 'sendmsg']);
+
+/** Whether a process with this profile has a listener. */
+export const notifies = ({ syscalls = [] }: Seccomp): boolean =>
+  syscalls.some(({ action }) => action === notify);
+
+function* listenerIssues(root: string, seccomp: SpecSeccomp): Generator<ConfigIssue> {
+  const { listenerPath: path = '', listenerMetadata: metadata = '', flags = [], syscalls = [] } = seccomp;
+  if (path !== '' && !isAbsolute(path))
+    yield { path: `${root}.listenerPath`, message: 'must be an absolute path' };
+  if (metadata !== '' && path === '')
+    yield { path: `${root}.listenerMetadata`, message: 'must not be set without listenerPath' };
+  if (flags.includes(waitKillable) && !syscalls.some(({ action }) => action === notify))
+    yield { path: `${root}.flags`, message: `${waitKillable} needs a rule with ${notify}` };
+}
+
 export function* seccompIssues(seccomp: SpecSeccomp): Generator<ConfigIssue> {
   const root = 'linux.seccomp';
   yield* oneOf(`${root}.defaultAction`, seccomp.defaultAction, seccompActions, 'action');
   if (seccomp.defaultAction === 'SCMP_ACT_NOTIFY') {
     yield { path: `${root}.defaultAction`, message: 'SCMP_ACT_NOTIFY cannot be used as default action' };
   }
+  yield* listenerIssues(root, seccomp);
   yield* errnoRet(`${root}.defaultErrnoRet`, seccomp.defaultAction, seccomp.defaultErrnoRet);
   for (const [index, name] of (seccomp.architectures ?? []).entries()) {
     yield* oneOf(`${root}.architectures[${index}]`, name, seccompArchitectures, 'architecture');
@@ -80,6 +102,12 @@ export function* seccompIssues(seccomp: SpecSeccomp): Generator<ConfigIssue> {
     const path = `${root}.syscalls[${index}]`;
     yield* oneOf(`${path}.action`, call.action, seccompActions, 'action');
     yield* errnoRet(`${path}.errnoRet`, call.action, call.errnoRet);
+    for (const [at, name] of call.names.entries())
+      if (call.action === notify && unnotified.has(name))
+        yield {
+          path: `${path}.names[${at}]`,
+          message: `SCMP_ACT_NOTIFY cannot be used for the ${name} syscall`,
+        };
     for (const [at, argument] of (call.args ?? []).entries()) {
       yield* oneOf(`${path}.args[${at}].op`, argument.op, seccompOperators, 'operator');
       if (argument.index > 5) {

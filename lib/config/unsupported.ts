@@ -38,19 +38,6 @@ const rules: readonly Rule[] = [
       'the specification reserves flags; none is supported',
     );
   },
-  function* seccompNotify({ linux }) {
-    const message = 'seccomp notification is not supported';
-    const seccomp = linux?.seccomp;
-    yield* when(set(seccomp?.listenerPath), 'linux.seccomp.listenerPath', message);
-    yield* when(set(seccomp?.listenerMetadata), 'linux.seccomp.listenerMetadata', message);
-    for (const [index, flag] of (seccomp?.flags ?? []).entries()) {
-      const waits = flag === 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV';
-      yield* when(waits, `linux.seccomp.flags[${index}]`, message);
-    }
-    for (const [index, { action }] of (seccomp?.syscalls ?? []).entries()) {
-      yield* when(action === 'SCMP_ACT_NOTIFY', `linux.seccomp.syscalls[${index}].action`, message);
-    }
-  },
 ];
 
 type Labels = Pick<ProcessConfig, 'apparmorProfile' | 'selinuxLabel'>;

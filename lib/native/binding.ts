@@ -233,6 +233,54 @@ export interface Binding {
   /** libseccomp: compiled program for a seccomp section as JSON (config.Seccomp); throws with the offending field. */
   seccompCompile(json: string): { readonly program: Uint8Array; readonly flags: number };
   seccompVersion(): string;
+  /** The next notification of a listener: `none` now, or `ended`: no process uses the filter any more. Never blocks. */
+  seccompReceive(listener: number): SeccompNotification | 'none' | 'ended';
+  /** Answers; `proceed` lets the kernel do the call. False: the caller is gone or was interrupted. */
+  seccompRespond(listener: number, id: bigint, errno: number, value: number, proceed: boolean): boolean;
+  /** SECCOMP_IOCTL_NOTIF_ID_VALID: the caller still waits for the answer to this notification. */
+  seccompValid(listener: number, id: bigint): boolean;
+  /** Puts a descriptor into the caller (`at` -1: any number); `send` answers with it. -1: the caller is gone. */
+  seccompAddFd(
+    listener: number,
+    id: bigint,
+    fd: number,
+    at: number,
+    closeOnExec: boolean,
+    send: boolean,
+  ): number;
+  /** process_vm_readv between two looks at the cookie; may be shorter. null: the caller is gone. */
+  seccompReadMemory(listener: number, id: bigint, pid: number, address: bigint, size: number): Buffer | null;
+  /** Number of bytes; -1: the caller is gone. */
+  seccompWriteMemory(listener: number, id: bigint, pid: number, address: bigint, bytes: Uint8Array): number;
+  /** mknod in the caller's root with its rights to the directory; `identity`: uid, gid, groups. 0, errno, -1: gone. */
+  seccompMakeNode(
+    listener: number,
+    id: bigint,
+    pid: number,
+    directory: string,
+    name: string,
+    mode: number,
+    major: number,
+    minor: number,
+    identity: Uint8Array,
+  ): number;
+  /** Of AUDIT_ARCH_* and a number; null: not known to libseccomp. */
+  syscallName(arch: number, number: number): string | null;
+  /** Version of Landlock's interface; 0: this kernel has none. */
+  landlockAbi(): number;
+}
+
+/** struct seccomp_notif, seccomp_unotify(2). */
+export interface SeccompNotification {
+  readonly id: bigint;
+  /** Of the thread, in this process's pid namespace. */
+  readonly pid: number;
+  readonly number: number;
+  /** AUDIT_ARCH_*. */
+  readonly arch: number;
+  readonly instructionPointer: bigint;
+  /** Six. */
+  readonly args: readonly bigint[];
 }
 
 export interface Watch {

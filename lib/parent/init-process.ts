@@ -36,6 +36,8 @@ export interface InitRequest {
   readonly notify: boolean;
   /** Called before the program can run, when `notify` is set and init does not wait. */
   readonly onReady?: ((pid: number) => void) | undefined;
+  /** When the profile notifies. */
+  readonly onListener: ((fd: number, pid: number) => Promise<boolean>) | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -105,6 +107,7 @@ export async function startInit(request: InitRequest): Promise<ParentProcess> {
     stdio,
     consoleSocket: request.process.options.consoleSocket,
     onSync: point => answerSync(request, point),
+    onListener: request.onListener,
     onReady: asks(request)
       ? async pid => {
           request.onReady?.(pid);

@@ -28,6 +28,8 @@ export interface ParentRequest {
   readonly consoleSocket?: string | undefined;
   /** Runs the hooks of this point; resolves to the OCI state that init hands to its own hooks. */
   readonly onSync: (point: SyncPoint) => Promise<string>;
+  /** Takes the listener of the filter over; true: init waits for the answer that it has arrived. */
+  readonly onListener?: ((fd: number, pid: number) => Promise<boolean>) | undefined;
   /** Asked before the answer to `ready` (`SpawnJob.askReady`). */
   readonly onReady?: ((pid: number) => Promise<string>) | undefined;
   /** The error that the caller is to see. */
@@ -224,7 +226,11 @@ export class ParentProcess implements StartedProcess {
   }
 
   #descriptor(name: string, fd: number): void {
-    const { binding, consoleSocket } = this.#request;
+    const { binding, consoleSocket, onListener } = this.#request;
+    if (name === 'seccomp' && onListener !== undefined) {
+      void this.#listen(onListener(fd, this.pid));
+      return;
+    }
     if (name !== 'console') {
       binding.close(fd);
       this.abort(new Error(`init sent a descriptor that nobody asked for: ${name}`));
@@ -241,6 +247,15 @@ export class ParentProcess implements StartedProcess {
         return false;
       },
     );
+  }
+
+  async #listen(taken: Promise<boolean>): Promise<void> {
+    try {
+      const waits = await taken;
+      if (waits && this.exitStatus === undefined) this.#handle.answer('');
+    } catch (error) {
+      this.abort(error);
+    }
   }
 
   /** At once without a console socket; else in the order of the calls when it is known whether the ptmx got there. */

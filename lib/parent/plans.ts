@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import type { CgroupManager, CgroupMountRow, CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig, Seccomp } from '../config/config.ts';
+import { notifies } from '../config/seccomp.ts';
 import { ConfigError } from '../errors.ts';
 import type { Binding } from '../native/binding.ts';
 import { hasNamespace } from '../plan/namespaces.ts';
@@ -194,14 +195,38 @@ function hostHasKcore(): boolean {
 }
 
 const programs = new WeakMap<Seccomp, SeccompProgram>();
+/** A profile of Docker's size takes some 20 ms to compile; every bundle of an engine carries the same text. */
+const programsByText = new Map<string, SeccompProgram>();
+const mostPrograms = 32;
+
 function seccompOf(binding: Binding, section: Seccomp | undefined): { readonly seccomp?: SeccompProgram } {
   if (section === undefined) return {};
   let program = programs.get(section);
   if (program === undefined) {
-    program = { ...compiled(binding, section), notify: section.listenerPath !== undefined };
+    program = byText(binding, section);
     programs.set(section, program);
   }
   return { seccomp: program };
+}
+
+function byText(
+  binding: Binding,
+  { listenerPath = '', listenerMetadata: _, ...profile }: Seccomp,
+): SeccompProgram {
+  const notify = notifies(profile);
+  const wait = notify && listenerPath !== '';
+  const text = `${wait}${JSON.stringify(profile)}`;
+  let program = programsByText.get(text);
+  if (program === undefined) {
+    program = { ...compiled(binding, profile), notify, ...(wait ? { wait } : {}) };
+    if (programsByText.size === mostPrograms)
+      for (const oldest of programsByText.keys()) {
+        programsByText.delete(oldest);
+        break;
+      }
+    programsByText.set(text, program);
+  }
+  return program;
 }
 
 /** The names were checked before: what is refused now is what this libseccomp or this processor cannot do. */

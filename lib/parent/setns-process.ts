@@ -28,6 +28,8 @@ export interface SetnsRequest {
   readonly pidfd: number;
   /** Two-phase exec: it waits before its program until `release()`. */
   readonly waitForRelease: boolean;
+  /** When the profile notifies. */
+  readonly onListener: ((fd: number, pid: number) => Promise<boolean>) | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -97,6 +99,7 @@ async function start(request: SetnsRequest): Promise<ParentProcess> {
     stdio: prepareStdio(binding, process.options, ownerOutside(config)),
     consoleSocket: process.options.consoleSocket,
     onSync: async () => '',
+    onListener: request.onListener,
     explain,
   });
   const abort = (): void => parent.abort(signal?.reason);

@@ -86,6 +86,8 @@ const messages = {
   rlimit: pb.Rlimit,
   ready: pb.Empty,
   seccomp: pb.Seccomp,
+  landlock: pb.Landlock,
+  finish: pb.Empty,
   bounding: pb.Bounding,
   user: pb.User,
   umask: pb.Umask,

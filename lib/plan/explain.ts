@@ -162,7 +162,10 @@ function argumentsOf(step: Step): { readonly [name: string]: Explained } {
         instructions: step.program.length / 8,
         flags: flagNames(seccompFilterFlags, 'SECCOMP_FILTER_FLAG_', step.flags),
         notify: step.notify,
+        wait: step.wait ?? false,
       });
+    case 'landlock':
+      return present({ read: step.read, write: step.write, execute: step.execute });
     case 'bounding':
       return { keep: capabilityNames(step.mask) };
     case 'capabilities':

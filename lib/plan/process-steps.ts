@@ -25,6 +25,8 @@ export interface SeccompProgram {
   readonly flags: number;
   /** A listener takes notifications: the filter's descriptor is sent to the parent. */
   readonly notify: boolean;
+  /** init waits until an agent has it. */
+  readonly wait?: boolean;
 }
 
 /** Used when the environment has no PATH (execvp(3) has a default too); the container's own PATH is not changed. */

@@ -117,7 +117,17 @@ export type Step =
       readonly program: Uint8Array;
       readonly flags: number;
       readonly notify: boolean;
+      /** init goes on only when its parent says that the listener has arrived where it was to go. */
+      readonly wait?: boolean;
     }
+  | {
+      readonly kind: 'landlock';
+      readonly read: readonly string[];
+      readonly write: readonly string[];
+      readonly execute: readonly string[];
+    }
+  /** The end of a plan without a program. */
+  | { readonly kind: 'finish' }
   | { readonly kind: 'bounding'; readonly mask: bigint }
   | {
       readonly kind: 'user';

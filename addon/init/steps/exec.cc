@@ -128,4 +128,11 @@ Result steps::exec(Init& init, const Message& message) {
   return Result::failed;
 }
 
+// The end of a plan that only had something to do: no program follows.
+Result steps::finish(Init& init, const Message&) {
+  Frame<16> frame('X');
+  if (send_or_exit(init, frame.data(), frame.size()) != Result::ok) return Result::failed;
+  leave(0);
+}
+
 }  // namespace init

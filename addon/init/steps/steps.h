@@ -60,6 +60,8 @@ Result find_executable(Init&, const Message&);
 Result wait_start(Init&, const Message&);
 Result exec(Init&, const Message&);
 Result affinity(Init&, const Message&);
+Result finish(Init&, const Message&);
+Result landlock(Init&, const Message&);
 Result time_namespace(Init&, const Message&);
 Result user_namespace(Init&, const Message&);
 Result host_view(Init&, const Message&);

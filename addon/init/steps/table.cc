@@ -63,6 +63,8 @@ static constexpr struct {
 } later[] = {
     {67, {"userNamespace", steps::user_namespace, 0}},
     {68, {"hostView", steps::host_view, 0}},
+    {85, {"finish", steps::finish, 0}},
+    {86, {"landlock", steps::landlock, text(1) | text(2) | text(3)}},
     {75, {"timeNamespace", steps::time_namespace, text(1)}},
 };
 

@@ -141,7 +141,9 @@ Result steps::seccomp(Init& init, const Message& message) {
                        static_cast<unsigned>(value.len));
   if (!notify) return Result::ok;
   const Fd listener(loaded);
-  return send_fd(init, "seccomp", listener.get());
+  if (send_fd(init, "seccomp", listener.get()) != Result::ok) return Result::failed;
+  // Until an agent has it, nobody would answer what the program asks.
+  return message.flag(4) ? wait_frame(init, 'G') : Result::ok;
 }
 
 // chdir(2) succeeds on /proc/self/fd/N of a directory of the host, too; getcwd(2) then answers

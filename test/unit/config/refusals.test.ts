@@ -319,6 +319,19 @@ const meanings: Row[] = [
 const seccompMeanings: [seccomp: object, issue: string][] = [
   [{ defaultAction: 'X' }, 'defaultAction: invalid seccomp action "X"'],
   [{ defaultAction: 'SCMP_ACT_NOTIFY' }, 'defaultAction: SCMP_ACT_NOTIFY cannot be used as default action'],
+  [{ defaultAction: 'SCMP_ACT_ALLOW', listenerPath: 'x' }, 'listenerPath: must be an absolute path'],
+  [
+    { defaultAction: 'SCMP_ACT_ALLOW', listenerMetadata: 'x' },
+    'listenerMetadata: must not be set without listenerPath',
+  ],
+  [
+    { defaultAction: 'SCMP_ACT_ALLOW', flags: ['SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'] },
+    'flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs a rule with SCMP_ACT_NOTIFY',
+  ],
+  ...['write', 'sendmsg'].map((name): [object, string] => [
+    { defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names: ['read', name], action: 'SCMP_ACT_NOTIFY' }] },
+    `syscalls[0].names[1]: SCMP_ACT_NOTIFY cannot be used for the ${name} syscall`,
+  ]),
   [
     { defaultAction: 'SCMP_ACT_ALLOW', defaultErrnoRet: 1 },
     'defaultErrnoRet: only allowed with SCMP_ACT_ERRNO and SCMP_ACT_TRACE, not with SCMP_ACT_ALLOW',
@@ -354,19 +367,6 @@ const unsupported: Row[] = [
   [
     { 'linux.personality': { domain: 'LINUX', flags: ['X'] } },
     'linux.personality.flags: the specification reserves flags; none is supported',
-  ],
-  [
-    { 'linux.seccomp': { defaultAction: 'SCMP_ACT_ALLOW', listenerPath: '/x' } },
-    'linux.seccomp.listenerPath: seccomp notification is not supported',
-  ],
-  [
-    {
-      'linux.seccomp': {
-        defaultAction: 'SCMP_ACT_ALLOW',
-        syscalls: [{ names: ['mkdir'], action: 'SCMP_ACT_NOTIFY' }],
-      },
-    },
-    'linux.seccomp.syscalls[0].action: seccomp notification is not supported',
   ],
   // Where the kernel has them, test/integration/labels.test.ts looks at what they do.
   ...(apparmorEnabled()
