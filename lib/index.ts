@@ -10,6 +10,7 @@ export type {
   Resources,
 } from './config/config.ts';
 export { defaultSpecText } from './config/default-spec.ts';
+export type { Landlock } from './config/landlock.ts';
 export { loadConfig, loadProcess, resourcesFromJson } from './config/load.ts';
 export {
   Container,

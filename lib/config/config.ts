@@ -3,6 +3,8 @@
  * config/convert.ts from a Spec; plain, readonly, JSON-serialisable (it is stored in state.json). Field names follow
  * the OCI runtime-spec; what we resolved is said in the comment. Paths are absolute.
  */
+import type { Landlock } from './landlock.ts';
+
 export type NamespaceType = 'pid' | 'network' | 'ipc' | 'mount' | 'uts' | 'user' | 'cgroup' | 'time';
 
 export interface Namespace {
@@ -279,6 +281,8 @@ export interface Config {
   readonly netDevices?: readonly (readonly [string, string])[];
   readonly personality?: { readonly domain: string; readonly flags?: readonly string[] };
   readonly seccomp?: Seccomp;
+  /** Not of the specification: config/landlock.ts. */
+  readonly landlock?: Landlock;
   /** As given (cgroupsPath); undefined: `/<id>`. */
   readonly cgroupsPath?: string;
   /** The device rules here already end with the default ones. */

@@ -21,6 +21,7 @@ import type {
   Resources,
 } from './config.ts';
 import { hostId } from './id-maps.ts';
+import { type Landlock, landlockOf } from './landlock.ts';
 import { idmapOption, parseMountOptions, propagations } from './mount-options.ts';
 import type { Spec, SpecLinux, SpecMount, SpecProcess, SpecResources } from './spec.ts';
 
@@ -54,6 +55,8 @@ export interface ConfigOptions {
   readonly systemdCgroup?: boolean;
   /** The process that starts it has no privileges of the host. Default: its effective user is not root. */
   readonly rootlessEuid?: boolean;
+  /** Confines the processes to some paths of the container; counts instead of the annotations `org.libcontainer.landlock.*`. */
+  readonly landlock?: Partial<Landlock>;
 }
 
 /** The file nodes of config-linux.md "Default Devices", in runc's order. */
@@ -96,6 +99,7 @@ const consoleAndTun: readonly DeviceRule[] = (
 /** @param bundle Absolute and free of links. */
 export function convertSpec(spec: Spec, bundle: string, options: ConfigOptions): Config {
   const linux = spec.linux ?? {};
+  const landlock = landlockOf(spec.annotations ?? {}, options.landlock);
   return {
     ociVersion: spec.ociVersion,
     bundle,
@@ -128,6 +132,7 @@ export function convertSpec(spec: Spec, bundle: string, options: ConfigOptions):
         }),
     ...(linux.personality === undefined ? {} : { personality: linux.personality }),
     ...(linux.seccomp === undefined ? {} : { seccomp: linux.seccomp }),
+    ...(landlock === undefined ? {} : { landlock }),
     ...given('cgroupsPath', linux.cgroupsPath),
     resources: withDefaultRules(convertResources(linux.resources ?? {}), linux),
     ...(linux.intelRdt === undefined ? {} : { intelRdt: convertIntelRdt(linux.intelRdt) }),

@@ -69,6 +69,7 @@ export function standardPlan(request: StandardPlanRequest): StartPlan {
   const moved = like === undefined ? undefined : forContainer(like.plan, like.rows, config, request);
   // The first of its length is kept for the next ones: the encoding can be taken over from a plan of the same length.
   if (moved !== undefined) return ofLength === undefined ? keep(moved) : moved;
+  requireLandlock(request.binding, config);
   const plan = planStandardInit(config, process, {
     containerId,
     cgroup,
@@ -167,6 +168,7 @@ export function setnsPlan(request: SetnsPlanRequest): StartPlan {
       sameProcess(made.process, process)
     )
       return plan;
+  requireLandlock(binding, config);
   const plan = planSetnsInit(config, process, {
     containerId,
     cgroup,
@@ -192,6 +194,13 @@ let knownKcore: boolean | undefined;
 function hostHasKcore(): boolean {
   knownKcore ??= existsSync('/proc/kcore');
   return knownKcore;
+}
+
+function requireLandlock(binding: Binding, { landlock }: Config): void {
+  if (landlock !== undefined && binding.landlockAbi() === 0)
+    throw new ConfigError('ERR_UNSUPPORTED', {
+      issues: [{ path: 'landlock', message: 'this kernel has none, or it is switched off' }],
+    });
 }
 
 const programs = new WeakMap<Seccomp, SeccompProgram>();

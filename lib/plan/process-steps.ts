@@ -3,6 +3,7 @@
  * order in which privileges are given up. capabilities(7), credentials(7), prctl(2).
  */
 import type { Capabilities, Config, Hook, ProcessConfig } from '../config/config.ts';
+import type { Landlock } from '../config/landlock.ts';
 import { ConfigError } from '../errors.ts';
 import { unsupported } from './namespaces.ts';
 import {
@@ -196,6 +197,7 @@ export interface LastPrivileges {
   readonly seccomp?: SeccompProgram;
   /** Steps between the capabilities and the look-up of the executable. */
   readonly label?: readonly Step[];
+  readonly landlock?: Landlock | undefined;
 }
 
 /**
@@ -204,7 +206,7 @@ export interface LastPrivileges {
  */
 export function lastPrivilegeSteps(
   process: ProcessConfig,
-  { lastCapability, userNamespace, seccomp, label }: LastPrivileges,
+  { lastCapability, userNamespace, seccomp, label, landlock }: LastPrivileges,
 ): Step[] {
   const masks = capabilityMasks(process.capabilities, lastCapability);
   const { uid, gid, additionalGids, umask } = process.user;
@@ -247,10 +249,19 @@ export function lastPrivilegeSteps(
     // that a wrong name is an error of create.
     { kind: 'findExecutable', name: firstArgument(process), searchPath },
   );
+  // Behind the last file that init looks at for itself; without no_new_privs it would need CAP_SYS_ADMIN, which is gone.
+  if (landlock !== undefined) steps.push(landlockStep(landlock, process));
   // With no_new_privs no privilege is needed: as late as possible, so that the profile need allow few calls of init's
   // own (docs/start-sequence.md lists them).
   if (process.noNewPrivileges) steps.push(...filter);
   return steps;
+}
+
+function landlockStep({ read, write, execute }: Landlock, { noNewPrivileges }: ProcessConfig): Step {
+  if (noNewPrivileges) return { kind: 'landlock', read, write, execute };
+  throw new ConfigError('ERR_SPEC_INVALID', {
+    issues: [{ path: 'process.noNewPrivileges', message: 'must be true with landlock' }],
+  });
 }
 
 function firstArgument(process: ProcessConfig): string {

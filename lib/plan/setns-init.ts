@@ -86,6 +86,7 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
     ...lastPrivilegeSteps(process, {
       lastCapability: context.lastCapability,
       userNamespace: hasUserNamespace(config),
+      landlock: config.landlock,
       label: apparmorStep(process),
       ...(seccomp === undefined ? {} : { seccomp }),
     }),

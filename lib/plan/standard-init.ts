@@ -75,6 +75,7 @@ export function planStandardInit(
     ...lastPrivilegeSteps(process, {
       lastCapability: context.lastCapability,
       userNamespace: hasUserNamespace(config),
+      landlock: config.landlock,
       ...(seccomp === undefined ? {} : { seccomp }),
     }),
     ...(context.fifoSlot === undefined ? [] : [{ kind: 'waitStart', fifoSlot: context.fifoSlot } as const]),

@@ -126,6 +126,7 @@ export const execContext: SetnsInitContext = {
 };
 
 const hook = (path: string) => ({ path, args: [], timeout: 2 });
+const landlock = { read: ['/etc', '/lib'], write: ['/tmp'], execute: ['/bin'] };
 const filter = { program: new Uint8Array(24), flags: 4, notify: false };
 
 /** Every property that a plan knows. */
@@ -258,7 +259,8 @@ const privileged: ProcessConfig = { ...fullProcess, noNewPrivileges: false, term
 export const cases: { readonly [name: string]: () => StartPlan } = {
   'create-v1': () => planStandardInit(defaultConfig, defaultProcess, v1Context),
   'run-v2': () => planStandardInit(defaultConfig, defaultProcess, v2Context),
-  'create-full': () => planStandardInit(fullConfig, fullProcess, { ...v1Context, seccomp: filter }),
+  'create-full': () =>
+    planStandardInit({ ...fullConfig, landlock }, fullProcess, { ...v1Context, seccomp: filter }),
   'create-privileged': () => planStandardInit(fullConfig, privileged, { ...v1Context, seccomp: filter }),
   'run-chroot': () => planStandardInit(bare, defaultProcess, runContext),
   'run-joined': () => planStandardInit(joined, defaultProcess, runContext),
@@ -272,7 +274,7 @@ export const cases: { readonly [name: string]: () => StartPlan } = {
   exec: () => planSetnsInit(defaultConfig, defaultProcess, execContext),
   'exec-userns': () => planSetnsInit(userns, defaultProcess, execContext),
   'exec-full': () =>
-    planSetnsInit(fullConfig, fullProcess, {
+    planSetnsInit({ ...fullConfig, landlock }, fullProcess, {
       ...execContext,
       seccomp: { ...filter, notify: true },
       preservedFds: 1,
