@@ -37,7 +37,10 @@ test('everything that features() names is accepted', {
   for (const action of actions) await plan(t, call({ action }));
   const args = operators.map(op => [{ index: 0, value: 1, valueTwo: 1, op }]);
   for (const list of args) await plan(t, call({ args: list }));
-  await plan(t, profile({ flags: supportedFlags, syscalls: [{ names: ['mkdir'], action: 'SCMP_ACT_NOTIFY' }] }));
+  await plan(
+    t,
+    profile({ flags: supportedFlags, syscalls: [{ names: ['mkdir'], action: 'SCMP_ACT_NOTIFY' }] }),
+  );
   const mappings = [{ containerID: 0, hostID: 100_000, size: 1 }];
   await plan(t, {
     'linux.namespaces': linux.namespaces.map(type => ({ type })),
