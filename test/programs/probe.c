@@ -99,11 +99,16 @@ static int kills(int count, char** arguments) {
   return 1;
 }
 
-// Touches so many bytes, says so, and waits.
+// Touches so many bytes, says so, and waits. With a second argument in huge pages, or it says why not.
 static int eats(int count, char** arguments) {
   if (count < 1) return 2;
   size_t bytes = strtoull(arguments[0], NULL, 0);
-  char* memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS | (count > 1 ? MAP_HUGETLB : 0);
+  char* memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  if (memory == MAP_FAILED && count > 1) {
+    say("%s", errno_name(errno));
+    return 1;
+  }
   if (memory == MAP_FAILED) return failed("mmap");
   for (size_t i = 0; i < bytes; i += 4096) memory[i] = 1;
   say("eaten %zu", bytes);
@@ -235,7 +240,7 @@ static const struct {
     {"trap", "[EXIT_CODE]", trap},
     {"exit", "[EXIT_CODE]", exits},
     {"kill", "SIGNAL", kills},
-    {"eat", "BYTES", eats},
+    {"eat", "BYTES [huge]", eats},
     {"fork", "COUNT [exit]", forks},
     {"burn", "MILLISECONDS", burns},
     {"read", "PATH", reads},
