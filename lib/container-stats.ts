@@ -1,6 +1,6 @@
 /** Statistics of a container: the counters of its cgroups, and of the network interfaces that it has to itself. proc_net(5). */
 import { readFile } from 'node:fs/promises';
-import type { Stats } from './cgroups/stats.ts';
+import type { IntelRdtStats, Stats } from './cgroups/stats.ts';
 import type { Handle } from './container-handle.ts';
 import { containerStats as cgroupStats, statsEvery as cgroupStatsEvery } from './container-live.ts';
 import { hasNamespace } from './plan/namespaces.ts';
@@ -19,21 +19,31 @@ export interface InterfaceStats {
 }
 
 export interface ContainerStats extends Stats {
+  /** Only with linux.intelRdt. */
+  readonly intelRdt?: IntelRdtStats;
   /** Of the container's network namespace; [] when that is the host's. */
   readonly interfaces: readonly InterfaceStats[];
 }
 
 export async function containerStats(handle: Handle): Promise<ContainerStats> {
   const stats = await cgroupStats(handle);
-  return { ...stats, interfaces: await interfacesOf(handle) };
+  return complete(handle, stats);
+}
+
+async function complete(handle: Handle, stats: Stats): Promise<ContainerStats> {
+  const { resctrl } = handle.manager;
+  return {
+    ...stats,
+    ...(resctrl === undefined ? {} : { intelRdt: await resctrl.stats() }),
+    interfaces: await interfacesOf(handle),
+  };
 }
 
 export async function* statsEvery(
   handle: Handle,
   options: { readonly intervalMs: number; readonly signal?: AbortSignal },
 ): AsyncGenerator<ContainerStats, void> {
-  for await (const stats of cgroupStatsEvery(handle, options))
-    yield { ...stats, interfaces: await interfacesOf(handle) };
+  for await (const stats of cgroupStatsEvery(handle, options)) yield complete(handle, stats);
 }
 
 async function interfacesOf(handle: Handle): Promise<readonly InterfaceStats[]> {

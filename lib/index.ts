@@ -1,5 +1,5 @@
 /** The public names of libcontainer. */
-export type { Stats } from './cgroups/stats.ts';
+export type { IntelRdtStats, Stats } from './cgroups/stats.ts';
 export { type DeviceNumber, type Limit, type UnifiedLimits, unifiedLimits } from './cgroups/v2/unified.ts';
 export type {
   Config,

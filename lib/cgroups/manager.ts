@@ -5,7 +5,7 @@
 import type { IntelRdt, Resources } from '../config/config.ts';
 import type { CgroupError } from '../errors.ts';
 import type { FileOperation } from '../native/binding.ts';
-import type { Stats } from './stats.ts';
+import type { IntelRdtStats, Stats } from './stats.ts';
 
 export type CgroupLayout = 'v1' | 'v2' | 'hybrid';
 
@@ -48,6 +48,7 @@ export interface ResctrlControl {
   record(): ResctrlRecord;
   /** Writes the schemata of a live container. */
   set(config: IntelRdt): Promise<void>;
+  stats(): Promise<IntelRdtStats>;
 }
 
 export type FreezerState = 'thawed' | 'frozen' | 'freezing';

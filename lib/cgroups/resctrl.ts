@@ -11,6 +11,8 @@ import type { FileOperation } from '../native/binding.ts';
 import { errnoName, isGone, readCgroupFileNow, writeCgroupFile } from './file.ts';
 import type { ResctrlRecord } from './manager.ts';
 import { schemaConflict, schemataOf } from './resctrl-schema.ts';
+import { readResctrlStats } from './resctrl-stats.ts';
+import type { IntelRdtStats } from './stats.ts';
 
 /** The kernel's own names in the root of the file system: no group can be called so. */
 const reserved = new Set(['info', 'mon_groups', 'mon_data', '.', '..']);
@@ -154,6 +156,10 @@ export class ResctrlGroup {
       refuse('.enableCMT', 'Intel RDT/CMT is not enabled', available);
     if (config.enableMBM === true && !monitors.some(name => name.startsWith('mbm_')))
       refuse('.enableMBM', 'Intel RDT/MBM is not enabled', available);
+  }
+
+  stats(): Promise<IntelRdtStats> {
+    return readResctrlStats(this.#root, this.path, this.monPath ?? this.path, this.#config);
   }
 
   /** The schemata of a live container. @throws {CgroupError} after which the former ones are in force */

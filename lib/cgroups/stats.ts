@@ -73,3 +73,25 @@ export interface Stats {
   readonly rdma: { readonly [device: string]: { readonly hcaHandles: number; readonly hcaObjects: number } };
   readonly misc: { readonly [resource: string]: bigint };
 }
+
+/** Of a container with linux.intelRdt. */
+export interface IntelRdtStats {
+  readonly cache?: {
+    readonly cbmMask: string;
+    readonly minCbmBits: bigint;
+    readonly closids: bigint;
+    /** The `L3:` line of the root group and of the container's; '' when there is none. */
+    readonly schema: { readonly root: string; readonly own: string };
+  };
+  readonly bandwidth?: {
+    readonly granularity: bigint;
+    readonly delayLinear: bigint;
+    readonly min: bigint;
+    readonly closids: bigint;
+    readonly schema: { readonly root: string; readonly own: string };
+  };
+  /** One entry for each L3 cache, with enableMonitoring or enableMBM. */
+  readonly bandwidthUsed?: readonly { readonly totalBytes: bigint; readonly localBytes: bigint }[];
+  /** Bytes in each L3 cache, with enableMonitoring or enableCMT. */
+  readonly cacheUsedBytes?: readonly bigint[];
+}

@@ -1,5 +1,5 @@
 /** Stats in the shape of `runc events`: its names, its order, its omissions (github.com/opencontainers/runc/types). */
-import type { Stats } from '../index.ts';
+import type { IntelRdtStats, Stats } from '../index.ts';
 import { type GoJson, goMap, unlessZero } from './go-json.ts';
 
 type MemoryData = Stats['memory']['usage'];
@@ -38,7 +38,36 @@ const blkioEntries = (entries: Stats['blkio']['ioServicedRecursive']) =>
 const someList = (list: readonly bigint[] | undefined) =>
   list === undefined || list.length === 0 ? undefined : list;
 
-export function statsData({ cpu, cpuset, memory, pids, blkio, hugetlb }: Stats): GoJson {
+const unlessEmpty = (text: string | undefined): string | undefined => (text === '' ? undefined : text);
+
+function rdtEntry(rdt: IntelRdtStats | undefined): GoJson {
+  const { cache, bandwidth, bandwidthUsed, cacheUsedBytes } = rdt ?? {};
+  return {
+    l3_cache_info: cache && {
+      cbm_mask: unlessEmpty(cache.cbmMask),
+      min_cbm_bits: unlessZero(cache.minCbmBits),
+      num_closids: unlessZero(cache.closids),
+    },
+    l3_cache_schema_root: unlessEmpty(cache?.schema.root),
+    l3_cache_schema: unlessEmpty(cache?.schema.own),
+    mem_bw_info: bandwidth && {
+      bandwidth_gran: unlessZero(bandwidth.granularity),
+      delay_linear: unlessZero(bandwidth.delayLinear),
+      min_bandwidth: unlessZero(bandwidth.min),
+      num_closids: unlessZero(bandwidth.closids),
+    },
+    mem_bw_schema_root: unlessEmpty(bandwidth?.schema.root),
+    mem_bw_schema: unlessEmpty(bandwidth?.schema.own),
+    mbm_stats: bandwidthUsed?.map(({ totalBytes, localBytes }) => ({
+      mbm_total_bytes: unlessZero(totalBytes),
+      mbm_local_bytes: unlessZero(localBytes),
+    })),
+    cmt_stats: cacheUsedBytes?.map(bytes => ({ llc_occupancy: unlessZero(bytes) })),
+  };
+}
+
+export function statsData(stats: Stats & { readonly intelRdt?: IntelRdtStats }): GoJson {
+  const { cpu, cpuset, memory, pids, blkio, hugetlb, intelRdt } = stats;
   const { usage, throttling } = cpu;
   return {
     cpu: {
@@ -93,7 +122,7 @@ export function statsData({ cpu, cpuset, memory, pids, blkio, hugetlb }: Stats):
           { usage: unlessZero(data.usage), max: unlessZero(data.maxUsage), failcnt: data.failcnt },
         ]),
     ),
-    intel_rdt: {},
+    intel_rdt: rdtEntry(intelRdt),
     // runc counts only devices that it made itself, and it makes none any more.
     network_interfaces: null,
   };

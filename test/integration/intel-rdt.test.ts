@@ -3,7 +3,7 @@
  * kernel does by itself there (files that appear with a group, tasks that move) is done by the test, and is not proven.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CgroupError, LinuxFactory, loadConfig, Process } from '../../lib/index.ts';
 import './fixture.ts';
@@ -77,6 +77,17 @@ test('a class of service that is there: joined by init and exec, watched, change
   await loaded.start(process);
   await process.wait();
   assert.equal(read(gold, 'tasks'), '0');
+
+  const domain = join(gold, 'mon_groups', id, 'mon_data/mon_L3_00');
+  mkdirSync(domain, { recursive: true });
+  writeFileSync(join(domain, 'llc_occupancy'), '4096\n');
+  writeFileSync(join(domain, 'mbm_total_bytes'), '77\n');
+  const { intelRdt: counted } = await loaded.stats();
+  assert.deepEqual(counted?.cacheUsedBytes, [4096n]);
+  assert.deepEqual(counted?.bandwidthUsed, [{ totalBytes: 77n, localBytes: 0n }]);
+  assert.deepEqual(counted?.cache?.schema, { root: '', own: 'L3:0=000ff;1=000f' });
+  assert.equal(counted?.cache?.closids, 16n);
+  rmSync(join(gold, 'mon_groups', id, 'mon_data'), { recursive: true });
 
   await loaded.set(loaded.config.resources, { intelRdt: { l3CacheSchema: 'L3:0=1' }, skipDevices: true });
   // A file that stands in keeps what is behind the written bytes.
