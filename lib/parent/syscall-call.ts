@@ -22,6 +22,7 @@ export interface CallerFacts {
   readonly uid: number;
   readonly gid: number;
   readonly groups: readonly number[];
+  readonly umask: number;
   readonly name: string;
   /** CapEff as a bit mask. */
   readonly capabilities: bigint;
@@ -31,7 +32,7 @@ export interface NodeOptions {
   readonly type: 'c' | 'b' | 'p';
   readonly major: number;
   readonly minor: number;
-  /** Permission bits. */
+  /** Permission bits; the caller's umask is taken off. */
   readonly mode: number;
 }
 
@@ -136,6 +137,7 @@ export class SyscallCall<N extends SyscallName = SyscallName> {
       uid: Number(words('Uid')[3]),
       gid: Number(words('Gid')[3]),
       groups: words('Groups').map(Number),
+      umask: Number.parseInt(words('Umask')[0] ?? '', 8),
       name: words('Name').join(' '),
       capabilities: BigInt(`0x${words('CapEff')[0] ?? '0'}`),
     };
@@ -169,10 +171,14 @@ export class SyscallCall<N extends SyscallName = SyscallName> {
    * @throws {SyscallError} with the errno of mknod; {LibcontainerError} `ERR_CALLER_GONE`
    */
   makeNode(path: string, { type, major, minor, mode }: NodeOptions): void {
-    const { uid, gid, groups } = this.caller();
+    const { uid, gid, groups, umask } = this.caller();
     const identity = new Uint8Array(Uint32Array.of(uid, gid, ...groups).buffer);
     const clean = posix.resolve('/', path);
-    const [directory, name, bits] = [dirname(clean), basename(clean), typeBits[type] | (mode & 0o777)];
+    const [directory, name, bits] = [
+      dirname(clean),
+      basename(clean),
+      typeBits[type] | (mode & 0o777 & ~umask),
+    ];
     if (name === '') throw failed('mknodat', '"/"', 17);
     const error = this.#binding.seccompMakeNode(
       this.#listener(),

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { LinuxFactory, loadConfig, Process } from '../../lib/index.ts';
 import { containerId, makeBundle, makeStateRoot } from '../harness/bundle.ts';
-import { within } from '../harness/deadline.ts';
+import { text, within } from '../harness/deadline.ts';
 import { type TestContext, test } from '../harness/test.ts';
 import './fixture.ts';
 
@@ -62,3 +62,82 @@ test('a profile with the calls of the list lets a container be created and start
 test('a profile that lacks one of them kills init, and that is said', options, async t => {
   assert.match(await outcome(t, 'execve', false), /^ERR_INIT_DIED /);
 });
+
+/** The shape of the profiles that Docker and Podman write for their containers, with the calls of a shell. */
+const engineProfile = {
+  defaultAction: 'SCMP_ACT_ERRNO',
+  defaultErrnoRet: 1,
+  architectures:
+    process.arch === 'arm64'
+      ? ['SCMP_ARCH_AARCH64', 'SCMP_ARCH_ARM']
+      : ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32'],
+  flags: [],
+  syscalls: [
+    {
+      names:
+        `${program} ${create} a_call_that_nobody_has access chdir clock_nanosleep nanosleep close_range clone dup dup2 dup3 faccessat faccessat2 fcntl fstat fork futex geteuid getcwd getdents64 getegid getgroups getpgrp getpid getppid gettid ioctl kill lseek lstat madvise mkdir mkdirat openat2 pipe pipe2 poll ppoll read rt_sigaction rt_sigprocmask rt_sigreturn rt_sigsuspend sendfile setpgid stat statx sysinfo tgkill time times umask unlink vfork wait4 waitid writev capget capset setgroups setresuid setresgid fchown`.split(
+          ' ',
+        ),
+      action: 'SCMP_ACT_ALLOW',
+    },
+    {
+      names: ['personality'],
+      action: 'SCMP_ACT_ALLOW',
+      args: [0, 8, 0x20000, 0x20008, 0xffffffff].map(value => ({ index: 0, value, op: 'SCMP_CMP_EQ' })),
+    },
+    {
+      names: ['socket'],
+      action: 'SCMP_ACT_ALLOW',
+      args: [{ index: 0, value: 40, op: 'SCMP_CMP_NE' }],
+    },
+    { names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: 38 },
+    { names: ['rmdir', 'unlinkat'], action: 'SCMP_ACT_ERRNO', errnoRet: 18 },
+  ],
+};
+
+const lookAround = `exec 2>&1
+mkdir /tmp/x && echo made
+mount -t tmpfs none /tmp
+rmdir /tmp/x
+chroot / /bin/true
+sync
+grep ^Seccomp: /proc/self/status`;
+
+for (const noNewPrivileges of [true, false])
+  test(
+    `a profile of the shape of Docker's and Podman's, no_new_privs ${noNewPrivileges}, run and exec`,
+    options,
+    async t => {
+      const bundle = makeBundle(t, {
+        process: { noNewPrivileges },
+        patch: spec => {
+          spec.linux.seccomp = engineProfile;
+          spec.mounts.push({ destination: '/tmp', type: 'tmpfs', source: 'tmpfs' });
+          return undefined;
+        },
+      });
+      const config = await loadConfig(bundle);
+      const factory = new LinuxFactory({ root: makeStateRoot(t) });
+      const container = await factory.create(containerId('profile'), config);
+      t.after(() => factory.destroy(container.id, { force: true }));
+      const sh = (script: string): Process =>
+        new Process({ ...config.process, args: ['/bin/sh', '-c', script], stdout: 'pipe' });
+      const wanted =
+        /^made\nmount: permission denied.*\nrmdir: .*cross-device link\nchroot: .*Operation not permitted\nSeccomp:\t2\n$/;
+      const init = sh(`${lookAround}; exec sleep 1000`);
+      await within(container.run(init), 'the start');
+      assert.ok(init.stdout !== undefined);
+      let seen = '';
+      for await (const part of init.stdout) {
+        seen += String(part);
+        if (seen.endsWith('2\n')) break;
+      }
+      assert.match(seen, wanted);
+      const further = sh(lookAround);
+      await within(container.start(further), 'the exec');
+      assert.ok(further.stdout !== undefined);
+      const output = await text(further.stdout);
+      assert.match(output.replace(/^mkdir: .*exists\n/, 'made\n'), wanted);
+      await container.destroy({ force: true });
+    },
+  );
