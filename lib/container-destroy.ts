@@ -49,11 +49,13 @@ export async function destroyContainer(handle: Handle, options: DestroyOptions):
  */
 async function removeQuickly(handle: Handle): Promise<boolean> {
   const { init, record, directory, manager } = handle;
-  if (init?.exitStatus === undefined || record === undefined || !handle.hasPrivatePids) return false;
+  const { removal } = manager;
+  if (init?.exitStatus === undefined || record === undefined || removal === undefined) return false;
+  if (!handle.hasPrivatePids) return false;
   await handle.reporting;
   const lock = { op: 'lock', path: directory, record: recordStart(handle.id, record.nonce) } as const;
   try {
-    await handle.binding.files([lock, ...manager.removal, ...stateRemoval(directory)], false);
+    await handle.binding.files([lock, ...removal, ...stateRemoval(directory)], false);
     return true;
   } catch {
     return false;

@@ -160,6 +160,14 @@ export const reasons = {
     'cgroup cannot be removed',
     'processes that cannot be killed are still in it; their pids are in the error',
   ],
+  ERR_SYSTEMD: [
+    'systemd cannot be reached',
+    'it must be PID 1; or use the cgroupfs driver: leave --systemd-cgroup out',
+  ],
+  ERR_SYSTEMD_UNIT: [
+    'systemd did not do what was asked of it',
+    '`systemctl status UNIT` and the journal say why',
+  ],
   ERR_CGROUP_LAYOUT: ['no usable cgroup mount', 'mount cgroup2 on /sys/fs/cgroup'],
   ERR_SYSCALL: ['system call failed', 'see errno'],
 } as const satisfies Record<string, readonly [sentence: string, hint: string]>;

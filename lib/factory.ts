@@ -2,7 +2,8 @@
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { loadCgroups, newCgroups, ownerOf, withIntelRdt } from './cgroups/open.ts';
+import { newCgroups, ownerOf, withIntelRdt } from './cgroups/open.ts';
+import { newSystemdCgroups, recordedCgroups } from './cgroups/systemd/open.ts';
 import type { Config } from './config/config.ts';
 import { withHandlers } from './config/seccomp-handled.ts';
 import { Container, type DestroyOptions } from './container.ts';
@@ -98,6 +99,8 @@ export class LinuxFactory {
     checkId(id);
     options.signal?.throwIfAborted();
     const directory = join(this.root, id);
+    // Before the look at the ID: from there to its reservation there must be no turn.
+    const unit = config.systemdCgroup ? await newSystemdCgroups(this.#root.binding, id, config) : undefined;
     const ids = reserved.get(this.root) ?? new Map<string, WeakRef<Handle>>();
     const taken = (): boolean => {
       const holder = ids.get(id)?.deref();
@@ -111,9 +114,8 @@ export class LinuxFactory {
     const wanted =
       seccompHandler === undefined ? config : withHandlers(config, Object.keys(seccompHandler.syscalls));
     const { binding: native, resctrl } = this.#root;
-    const manager = withIntelRdt(newCgroups(native, id, wanted, undefined, ownerOf(wanted)), id, wanted, {
-      root: resctrl,
-    });
+    const cgroups = unit ?? newCgroups(native, id, wanted, undefined, ownerOf(wanted));
+    const manager = withIntelRdt(cgroups, id, wanted, { root: resctrl });
     const handle = new Handle(this.#root, id, directory, wanted, manager, { notifySocket, seccompHandler });
     reserved.set(this.root, ids.set(id, new WeakRef(handle)));
     return new Container(handle);
@@ -236,8 +238,7 @@ export class LinuxFactory {
   #handle(id: string, options: LoadOptions = {}): Handle {
     const directory = join(this.root, id);
     const record = readRecord(id, directory);
-    const cgroups = loadCgroups(this.#root.binding, record.cgroup_paths);
-    const manager = withIntelRdt(cgroups, id, record.config, {
+    const manager = withIntelRdt(recordedCgroups(this.#root.binding, record), id, record.config, {
       root: this.#root.resctrl,
       made: record.intel_rdt_made ?? false,
     });

@@ -42,6 +42,8 @@ export interface Features {
   /** Annotations of a configuration that change what is done; prefixes end with a dot. */
   readonly potentiallyUnsafeConfigAnnotations: readonly string[];
   readonly annotations: { readonly [name: string]: string };
+  /** Prefixes of annotations that change what happens on the host: a caller that takes them from others must filter. */
+  readonly potentiallyUnsafeConfigAnnotations: readonly string[];
 }
 
 /** libseccomp may be too old for an architecture, and mixes no byte orders. */
@@ -69,7 +71,7 @@ export function features(): Features {
     linux: {
       namespaces: [...namespaceTypes].sort(),
       capabilities: Object.keys(capabilities),
-      cgroup: { v1: true, v2: true, systemd: false, systemdUser: false, rdma: true },
+      cgroup: { v1: true, v2: true, systemd: true, systemdUser: true, rdma: true },
       seccomp: {
         enabled: true,
         actions: [...seccompActions].sort(),
@@ -90,5 +92,6 @@ export function features(): Features {
     },
     potentiallyUnsafeConfigAnnotations: [],
     annotations: { 'io.github.seccomp.libseccomp.version': binding().seccompVersion() },
+    potentiallyUnsafeConfigAnnotations: ['org.systemd.property.'],
   };
 }

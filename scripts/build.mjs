@@ -163,7 +163,7 @@ function addon() {
 
 // dist/index.cjs is the library, index.mjs the same objects for ESM, nrunc.cjs the command line over it (cli.cjs). zod and
 // protobufjs are in files of their own that are required by the first config.json and the first start: reading and
-// compiling them would be half the time of `nrunc state`.
+// compiling them would be half the time of `nrunc state`. So is what talks to systemd (systemd.cjs).
 async function dist() {
   const { build } = await import('esbuild');
   const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
@@ -191,10 +191,11 @@ async function dist() {
   };
   const bundle = (entry, name, ...plugins) =>
     build({ ...common, entryPoints: [entry], outfile: join(made, name), plugins });
-  await bundle('lib/index.ts', 'index.cjs', lazyFile, lazyFunctions);
+  await bundle('lib/index.ts', 'index.cjs', lazyFile, systemdFile, lazyFunctions);
   // The error classes must be those of the library: `instanceof` decides in it.
   await bundle('lib/config/spec.ts', 'spec.cjs', errorsOfLibrary);
   await bundle('lib/plan/encode.ts', 'encode.cjs', errorsOfLibrary);
+  await bundle('lib/cgroups/systemd/driver.ts', 'systemd.cjs', errorsOfLibrary);
   await bundle('lib/cli/nrunc.ts', 'cli.cjs', library, lazyFunctions);
   await bundle('lib/cli/launch.ts', 'nrunc.cjs');
   const program = join(made, 'nrunc.cjs');
@@ -236,6 +237,7 @@ const external = (filter, path) => ({
     onResolve({ filter }, ({ kind }) => (kind === 'entry-point' ? undefined : { path, external: true })),
 });
 const lazyFile = external(/\/spec\.ts$/, './spec.cjs');
+const systemdFile = external(/\/driver\.ts$/, './systemd.cjs');
 const errorsOfLibrary = external(/\/errors\.ts$/, './index.cjs');
 const library = external(/\/index\.ts$/, './index.cjs');
 /**

@@ -19,6 +19,11 @@ export interface CgroupStart {
   readonly joinFiles: readonly string[];
   /** What was asked for and cannot be done here, with the reason. */
   readonly warnings?: readonly string[];
+  /**
+   * systemd: puts the process into its cgroup and sets the limits, when it has been cloned and before its first step (it
+   * waits at the sync `cgroup`). `joinFiles` come behind.
+   */
+  readonly place?: (pid: number) => Promise<void>;
   /** Names the property behind a failed operation. `index` counts in `operations`; `cause` has errno. */
   failure(index: number, cause: unknown): CgroupError;
 }
@@ -61,8 +66,12 @@ export interface CgroupManager {
   readonly mountRows: readonly CgroupMountRow[];
   /** Only for a container with linux.intelRdt. */
   readonly resctrl?: ResctrlControl;
-  /** Everything for a start with these limits. Refuses a cgroup that holds processes or is frozen. @throws {CgroupError} */
-  prepareStart(resources: Resources): Promise<CgroupStart>;
+  /**
+   * Everything for a start with these limits. Refuses a cgroup that holds processes or is frozen.
+   * @param options `adopted`: systemd has made the cgroup, and init is in it already.
+   * @throws {CgroupError}
+   */
+  prepareStart(resources: Resources, options?: { readonly adopted?: boolean }): Promise<CgroupStart>;
   /** Join data for a process that is exec'd into a sub-cgroup (`--cgroup`), key '' or controller → sub path. */
   prepareExec(
     subPaths: { readonly [controller: string]: string },
@@ -85,8 +94,11 @@ export interface CgroupManager {
   stats(): Promise<Stats>;
   /** Number of OOM kills so far (memory.events oom_kill, memory.oom_control); 0 when not known. */
   oomKillCount(): Promise<number>;
-  /** Removes the directories of a container that has no process any more, as a part of another job; may fail with EBUSY. */
-  readonly removal: readonly FileOperation[];
+  /**
+   * Removes the directories of a container that has no process any more, as a part of another job; may fail with EBUSY.
+   * Undefined: more than directories is to be removed.
+   */
+  readonly removal: readonly FileOperation[] | undefined;
   /** Waits for `populated 0` (event, deadline), then removes the directories depth first. @throws {CgroupError} naming the pids left. */
   destroy(options?: { readonly timeoutMs?: number }): Promise<void>;
 }

@@ -12,9 +12,10 @@ import { V2Manager } from './v2/manager.ts';
 import { withResctrl } from './with-resctrl.ts';
 
 /**
- * The cgroups of a new container. Nothing is made yet.
+ * The cgroups of a new container, made by the file system driver (`newSystemdCgroups` is for `systemdCgroup`).
+ * Nothing is made yet.
  * @param owner Host uid that is to own the cgroup (v2): see ownerOf. Default: ours.
- * @throws {CgroupError} ERR_CGROUP_LAYOUT, ERR_UNSUPPORTED (systemd driver), ERR_CGROUP (a cgroupsPath that escapes)
+ * @throws {CgroupError} ERR_CGROUP_LAYOUT, ERR_CGROUP (a cgroupsPath that escapes)
  */
 export function newCgroups(
   binding: Binding,
@@ -23,15 +24,6 @@ export function newCgroups(
   host: Layout = hostLayout(),
   owner?: number,
 ): CgroupManager {
-  if (config.systemdCgroup)
-    throw new CgroupError(
-      'ERR_UNSUPPORTED',
-      { file: '--systemd-cgroup' },
-      {
-        detail: '--systemd-cgroup',
-        hint: 'use the cgroupfs driver: leave --systemd-cgroup out, and give linux.cgroupsPath as a path',
-      },
-    );
   const cgroupsPath =
     config.cgroupsPath === undefined || config.cgroupsPath === '' ? `/${id}` : config.cgroupsPath;
   if (host.kind === 'v2' && host.v2 !== undefined)

@@ -25,8 +25,8 @@ export function withResctrl(inner: CgroupManager, group: ResctrlGroup): CgroupMa
       // Who is cloned by this process does not inherit the container's class.
       return { ...start, joinFiles: [...start.joinFiles, ...group.joinFiles] };
     },
-    get removal(): readonly FileOperation[] {
-      return [...inner.removal, ...group.removal];
+    get removal(): readonly FileOperation[] | undefined {
+      return inner.removal === undefined ? undefined : [...inner.removal, ...group.removal];
     },
     async destroy(options): Promise<void> {
       await inner.destroy(options);

@@ -106,7 +106,7 @@ export async function startInit(request: InitRequest): Promise<ParentProcess> {
     job,
     stdio,
     consoleSocket: request.process.options.consoleSocket,
-    onSync: point => answerSync(request, point),
+    onSync: point => answerSync(request, cgroup, point),
     onListener: request.onListener,
     onReady: asks(request)
       ? async pid => {
@@ -216,8 +216,12 @@ function stateText(request: InitRequest, status: 'creating' | 'created', pid: nu
   return JSON.stringify(state).replace('"pid":0', `"pid":${pid}`);
 }
 
-async function answerSync(request: InitRequest, point: SyncPoint): Promise<string> {
+async function answerSync(request: InitRequest, cgroup: CgroupStart, point: SyncPoint): Promise<string> {
   const { hooks, bundle, netDevices = [] } = request.config;
+  if (point.name === 'cgroup') {
+    await cgroup.place?.(point.pid);
+    return '';
+  }
   if (point.name === 'netDevices') {
     await moveNetDevices(request.binding, point, netDevices);
     return '';

@@ -100,7 +100,7 @@ function forContainer(
     sources === undefined ||
     plan.steps.some(({ kind }) => kind === 'hostView') ||
     joins !== cgroup.joinFiles.length ||
-    (joins === 0) !== (cgroup.cloneInto !== undefined)
+    (joins === 0 && cgroup.place === undefined) !== (cgroup.cloneInto !== undefined)
   )
     return undefined;
   let index = 0;
@@ -164,6 +164,7 @@ export function setnsPlan(request: SetnsPlanRequest): StartPlan {
       made.waitForRelease === waitForRelease &&
       made.preservedFds === preservedFds &&
       made.cgroup.cloneInto === cgroup.cloneInto &&
+      (made.cgroup.place === undefined) === (cgroup.place === undefined) &&
       made.cgroup.joinFiles.join('\n') === cgroup.joinFiles.join('\n') &&
       sameProcess(made.process, process)
     )

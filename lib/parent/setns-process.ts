@@ -98,7 +98,10 @@ async function start(request: SetnsRequest): Promise<ParentProcess> {
     },
     stdio: prepareStdio(binding, process.options, ownerOutside(config)),
     consoleSocket: process.options.consoleSocket,
-    onSync: async () => '',
+    onSync: async point => {
+      await cgroup.place?.(point.pid);
+      return '';
+    },
     onListener: request.onListener,
     explain,
   });

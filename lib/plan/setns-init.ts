@@ -26,7 +26,7 @@ import { hasUserNamespace } from './user-namespace.ts';
 export interface SetnsInitContext {
   readonly containerId: string;
   /** Of CgroupManager.prepareExec. */
-  readonly cgroup: Pick<CgroupStart, 'joinFiles' | 'cloneInto'>;
+  readonly cgroup: Pick<CgroupStart, 'joinFiles' | 'cloneInto' | 'place'>;
   readonly lastCapability: number;
   /** Slot of the pidfd of the container's init. */
   readonly pidfdSlot: number;
@@ -51,6 +51,7 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
   const steps: Step[] = [
     // config.md execCPUAffinity: before the cgroup is joined, whose cpuset may forbid it.
     ...affinityStep(affinity?.initial, 'process.execCPUAffinity.initial'),
+    ...(cgroup.place === undefined ? [] : [{ kind: 'sync', name: 'cgroup' } as const]),
     // The files are host paths, so before the mount namespace.
     ...cgroup.joinFiles.map(file => ({ kind: 'joinCgroup', file }) as const),
     ...affinityStep(affinity?.final, 'process.execCPUAffinity.final'),

@@ -34,7 +34,7 @@ import { hasUserNamespace, withHostView } from './user-namespace.ts';
 export interface StandardInitContext {
   readonly containerId: string;
   /** Of CgroupManager.prepareStart. */
-  readonly cgroup: Pick<CgroupStart, 'joinFiles' | 'cloneInto' | 'warnings'>;
+  readonly cgroup: Pick<CgroupStart, 'joinFiles' | 'cloneInto' | 'warnings' | 'place'>;
   readonly cgroupMounts: CgroupMounts;
   /** Binding.lastCapability(). */
   readonly lastCapability: number;
@@ -124,6 +124,8 @@ function enterSteps(
   const newUser = hasNewNamespace(config, 'user');
   // Until it has ids init is nobody.
   if (newUser) steps.push({ kind: 'userNamespace', dumpable: config.rootlessEuid === true });
+  // systemd makes a unit of a process that is there: it waits until it has been moved, before it does anything.
+  if (cgroup.place !== undefined) steps.push({ kind: 'sync', name: 'cgroup' });
   // First: everything init does from here is accounted and limited. The files are host paths.
   for (const [index, file] of cgroup.joinFiles.entries()) {
     const slot = firstTreeSlot(fifoSlot) + treeRequests(config).length + index;

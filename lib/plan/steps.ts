@@ -53,7 +53,10 @@ export type Step =
       readonly bind: boolean;
     }
   | { readonly kind: 'symlink'; readonly target: string; readonly path: string; readonly replace: boolean }
-  | { readonly kind: 'sync'; readonly name: 'netDevices' | 'createRuntime' | 'createContainer' }
+  | {
+      readonly kind: 'sync';
+      readonly name: 'cgroup' | 'netDevices' | 'createRuntime' | 'createContainer';
+    }
   | {
       readonly kind: 'hooks';
       readonly phase: 'createContainer' | 'startContainer';

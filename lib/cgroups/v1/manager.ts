@@ -92,14 +92,17 @@ export class V1Manager implements CgroupManager {
     return rows;
   }
 
-  async prepareStart(resources: Resources): Promise<CgroupStart> {
+  async prepareStart(
+    resources: Resources,
+    options: { readonly adopted?: boolean } = {},
+  ): Promise<CgroupStart> {
     const start = new StartOperations();
     const there = new Set<string>();
     for (const directory of this.#directories) {
       const exists = existsSync(directory);
       if (exists) {
         there.add(directory);
-        await this.#refuseUsed(directory);
+        if (options.adopted !== true) await this.#refuseUsed(directory);
       }
       if (this.#isUnified(directory)) this.#makeUnifiedParents(start, directory);
       else if (!exists) this.#makeParents(start, directory);

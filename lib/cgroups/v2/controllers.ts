@@ -65,15 +65,25 @@ function isComplete(
   return !all || words(readCgroupFileNow(join(parent, 'cgroup.controllers'))).every(c => enabled.includes(c));
 }
 
+/** @param delegated What the systemd of a user hands on, which may be less than the host has. */
 export function noController(
   lacking: readonly string[],
   fields: ReadonlyMap<string, string>,
   available: readonly string[],
   delegated?: readonly string[],
 ): CgroupError {
-  const field = fields.get(lacking[0] ?? '') ?? 'linux.resources';
   const list = (names: readonly string[]): string => names.filter(n => n !== '').join(' ') || 'none';
-  const passed = delegated === undefined ? '' : `, delegated: ${list(delegated)}`;
-  const detail = `${field}: wanted ${list(lacking)}, available: ${list(available)}${passed}`;
-  return new CgroupError('ERR_CGROUP_CONTROLLER', { file: field }, { detail });
+  const field = fields.get(lacking[0] ?? '') ?? 'linux.resources';
+  const detail = `${field}: wanted ${lacking.join(' ')}, available: ${list(available)}`;
+  if (delegated === undefined) return new CgroupError('ERR_CGROUP_CONTROLLER', { file: field }, { detail });
+  const missing = lacking.filter(controller => !available.includes(controller));
+  const hint =
+    missing.length > 0
+      ? `this host does not offer ${missing.join(' ')}`
+      : `as root: systemctl edit user@.service, with "[Service]" and "Delegate=${list([...new Set([...delegated, ...lacking])])}"; then log in anew`;
+  return new CgroupError(
+    'ERR_CGROUP_CONTROLLER',
+    { file: field },
+    { detail: `${detail}, delegated: ${list(delegated)}`, hint },
+  );
 }

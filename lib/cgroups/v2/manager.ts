@@ -75,14 +75,20 @@ export class V2Manager implements CgroupManager {
     return [{ name: '', path: this.#directory, type: 'cgroup2', data: '', links: [] }];
   }
 
-  async prepareStart(resources: Resources): Promise<CgroupStart> {
+  async prepareStart(
+    resources: Resources,
+    options: { readonly adopted?: boolean } = {},
+  ): Promise<CgroupStart> {
     const directory = this.#directory;
     const writes = this.#fileWrites(resources);
     const exists = existsSync(directory);
-    if (exists) await this.#refuseUsed();
+    const adopted = options.adopted === true;
+    if (adopted) this.#refuseUndelegated(writes);
+    else if (exists) await this.#refuseUsed();
     else this.#refuseType(nearestExisting(dirname(directory)));
     const start = new StartOperations();
-    makeAncestors(start, this.#mountPoint, directory, this.#required(writes), true);
+    // Above a unit systemd decides; it has no property for some controllers (hugetlb, rdma, misc).
+    makeAncestors(start, this.#mountPoint, directory, this.#required(writes), !adopted);
     start.mkdir(directory, exists ? 'ok' : 'error');
     for (const { path, value, field, tolerate } of writes) start.write(path, value, field, tolerate);
     if (resources.devices !== undefined) this.#startDevices(start, resources.devices);
@@ -269,6 +275,19 @@ export class V2Manager implements CgroupManager {
     await removeTree(this.#directory, deadline, async (directory, ms) => {
       await waitForCgroupEvent(this.#binding, directory, 'populated', 0n, ms);
     });
+  }
+
+  /** Who cannot write above the unit has only what systemd delegates to it. */
+  #refuseUndelegated(writes: readonly LimitWrite[]): void {
+    if (process.geteuid?.() === 0) return;
+    const words = (file: string): string[] =>
+      (readCgroupFileNow(file) ?? '').split(/\s+/).filter(word => word !== '');
+    const delegated = words(join(this.#directory, 'cgroup.controllers'));
+    const required = this.#required(writes);
+    const lacking = [...required.keys()].filter(c => !delegated.includes(c));
+    if (lacking.length === 0) return;
+    const available = words(join(this.#mountPoint, 'cgroup.controllers'));
+    throw noController(lacking, required, available, delegated);
   }
 
   async #refuseUsed(): Promise<void> {
