@@ -255,6 +255,9 @@ const hostCgroupNamespace: Config = {
 };
 const privileged: ProcessConfig = { ...fullProcess, noNewPrivileges: false, terminal: false };
 
+/** v2: systemd moves the process, which joins nothing itself. */
+const placedBySystemd = { joinFiles: [], place: async () => undefined };
+
 /** Name → plan; the names are those of the golden files. */
 export const cases: { readonly [name: string]: () => StartPlan } = {
   'create-v1': () => planStandardInit(defaultConfig, defaultProcess, v1Context),
@@ -271,6 +274,10 @@ export const cases: { readonly [name: string]: () => StartPlan } = {
     planStandardInit(boundDev, defaultProcess, { ...runContext, preservedFds: 2 }),
   'run-host-cgroupns-v1': () => planStandardInit(hostCgroupNamespace, defaultProcess, runContext),
   'run-host-cgroupns-v2': () => planStandardInit(hostCgroupNamespace, defaultProcess, v2Context),
+  'run-systemd': () =>
+    planStandardInit(defaultConfig, defaultProcess, { ...runContext, cgroup: placedBySystemd }),
+  'exec-systemd': () =>
+    planSetnsInit(defaultConfig, defaultProcess, { ...execContext, cgroup: placedBySystemd }),
   exec: () => planSetnsInit(defaultConfig, defaultProcess, execContext),
   'exec-userns': () => planSetnsInit(userns, defaultProcess, execContext),
   'exec-full': () =>
