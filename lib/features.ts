@@ -42,8 +42,6 @@ export interface Features {
   /** Annotations of a configuration that change what is done; prefixes end with a dot. */
   readonly potentiallyUnsafeConfigAnnotations: readonly string[];
   readonly annotations: { readonly [name: string]: string };
-  /** Prefixes of annotations that change what happens on the host: a caller that takes them from others must filter. */
-  readonly potentiallyUnsafeConfigAnnotations: readonly string[];
 }
 
 /** libseccomp may be too old for an architecture, and mixes no byte orders. */
@@ -90,8 +88,7 @@ export function features(): Features {
       mountExtensions: { idmap: { enabled: true } },
       netDevices: { enabled: true },
     },
-    potentiallyUnsafeConfigAnnotations: [],
-    annotations: { 'io.github.seccomp.libseccomp.version': binding().seccompVersion() },
     potentiallyUnsafeConfigAnnotations: ['org.systemd.property.'],
+    annotations: { 'io.github.seccomp.libseccomp.version': binding().seccompVersion() },
   };
 }
