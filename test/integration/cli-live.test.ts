@@ -242,7 +242,7 @@ test('features prints the structure of the specification', {
   assert.ok(document.mountOptions.includes('rbind'));
   assert.equal(document.ociVersionMax, '1.3.0');
   assert.equal(document.hooks.length, 6);
-  assert.deepEqual(document.potentiallyUnsafeConfigAnnotations, []);
+  assert.deepEqual(document.potentiallyUnsafeConfigAnnotations, ['org.systemd.property.']);
   const { linux } = document;
   assert.ok(linux.namespaces.includes('cgroup'));
   assert.deepEqual([linux.cgroup.v1, linux.cgroup.v2], [true, true]);
