@@ -74,16 +74,19 @@ const enableHints: { readonly [errno: string]: string } = {
 const delegateHint =
   'this cgroup is not delegated to us. With systemd: Delegate=yes in the unit, or `systemd-run --user --scope -p Delegate=yes COMMAND`; for all users `Delegate=cpu cpuset io memory pids` in user@.service.d';
 
-/** A controller could not be given to the cgroups below: what was wanted, what there is, what is passed on already. */
-function notEnabled(file: string, value: string, field: string, cause: unknown): CgroupError {
+/**
+ * A controller could not be given to the cgroups below: what was wanted, what there is, what is passed on already.
+ * @param cause Default: the cgroup holds processes.
+ */
+export function notEnabled(file: string, value: string, field: string, cause?: unknown): CgroupError {
   const words = (name: string): string =>
     (readCgroupFileNow(join(dirname(file), name)) ?? '').trim() || 'none';
-  const errno = errnoName(cause);
+  const errno = cause === undefined ? 'EBUSY' : errnoName(cause);
   const wanted = value.replaceAll('+', '');
   const detail = `${field}: wanted ${wanted} in ${dirname(file)}, available: ${words('cgroup.controllers')}, delegated: ${words('cgroup.subtree_control')}`;
   return new CgroupError(
     'ERR_CGROUP_CONTROLLER',
     { file, value },
-    { cause, detail, hint: enableHints[errno] ?? delegateHint },
+    { ...(cause === undefined ? {} : { cause }), detail, hint: enableHints[errno] ?? delegateHint },
   );
 }

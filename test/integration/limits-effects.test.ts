@@ -313,6 +313,8 @@ test('v2: a parent that holds processes, or is below a threaded cgroup, is told 
       'holds processes itself',
     ),
   );
+  assert.equal(box.read('', 'cgroup.type'), 'domain');
+  assert.equal(box.read('', 'cgroup.subtree_control'), '');
   await box.manager.killAll(9);
   await program.exit();
   const directory = box.manager.paths[''] ?? '';

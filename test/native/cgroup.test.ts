@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from '../harness/test.ts';
@@ -103,4 +104,46 @@ test('a device program that the verifier refuses is an error with its words, and
   });
   const run = new Run(['open /dev/zero', 'exit 0'], { cgroup: path });
   assert.equal(await run.output(), `/dev/zero ${EPERM}\n`);
+});
+
+/** Loads `r0 = 0; exit` and attaches it so many times to a cgroup, as other managers do (BPF_F_ALLOW_MULTI). */
+const attachDenials = `
+use strict;
+my ($cgroup, $count) = @ARGV;
+opendir(my $directory, $cgroup) or die "$cgroup: $!";
+my $bpf = $^V && \`uname -m\` =~ /aarch64/ ? 280 : 321;
+my $program = pack('CCsl CCsl', 0xb7, 0, 0, 0, 0x95, 0, 0, 0);
+my $license = "Apache\\0";
+for (1 .. $count) {
+  my $load = pack('L L Q Q', 15, 2, unpack('Q', pack('P', $program)), unpack('Q', pack('P', $license)));
+  $load .= "\\0" x (144 - length $load);
+  my $fd = syscall($bpf, 5, $load, 144);
+  die "BPF_PROG_LOAD: $!" if $fd < 0;
+  my $attach = pack('L L L L', fileno($directory), $fd, 6, 2);
+  $attach .= "\\0" x (144 - length $attach);
+  die "BPF_PROG_ATTACH: $!" if syscall($bpf, 8, $attach, 144) < 0;
+}
+`;
+
+test('a cgroup with several device programs, of others too, has one afterwards', {
+  requires: ['root', 'file:/usr/bin/perl'],
+}, async t => {
+  const path = cgroup(t);
+  if (path === undefined) return;
+  const opened = async () => {
+    const run = new Run(['open /dev/null', 'open /dev/zero', 'exit 0'], { cgroup: path });
+    return (await run.output()).trim().split('\n');
+  };
+  for (const count of [1, 3]) {
+    const perl: { readonly status: number | null; readonly stderr: string } = spawnSync(
+      '/usr/bin/perl',
+      ['-e', attachDenials, path, String(count)],
+      { encoding: 'utf8' },
+    );
+    assert.equal(perl.status, 0, perl.stderr);
+    assert.deepEqual(await opened(), [`/dev/null ${EPERM}`, `/dev/zero ${EPERM}`]);
+    // All of them must allow: one that stayed would be seen.
+    await addon().files([{ op: 'deviceProgram', path, program: notZero }], true);
+    assert.deepEqual(await opened(), ['/dev/null 0', `/dev/zero ${EPERM}`], `${count} programs before`);
+  }
 });

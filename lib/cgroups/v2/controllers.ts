@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { CgroupError } from '../../errors.ts';
 import { readCgroupFileNow } from '../file.ts';
-import type { StartOperations } from '../start.ts';
+import { notEnabled, type StartOperations } from '../start.ts';
 
 const words = (text: string | undefined): string[] => (text ?? '').split(/\s+/).filter(w => w !== '');
 
@@ -46,13 +46,26 @@ export function makeAncestors(
     const file = join(level, 'cgroup.subtree_control');
     const needed = [...required.keys()].filter(c => !enabled.includes(c));
     const field = required.get(needed[0] ?? '') ?? 'linux.cgroupsPath';
-    if (needed.length > 0) start.write(file, needed.map(c => `+${c}`).join(' '), field);
+    const value = needed.map(c => `+${c}`).join(' ');
+    if (isInhabited(level)) {
+      if (needed.length > 0) throw notEnabled(file, value, field);
+      continue;
+    }
+    if (needed.length > 0) start.write(file, value, field);
     if (!all) continue;
     for (const controller of available)
       if (!enabled.includes(controller) && !required.has(controller))
         start.write(file, `+${controller}`, 'linux.cgroupsPath', optionalErrors);
   }
 }
+
+/**
+ * Looked at first: the kernel refuses domain controllers there (EBUSY), but takes cpu, cpuset and pids and turns the cgroup of
+ * those processes into a threaded domain, below which no container can live. The root of all is exempt; it has no type.
+ */
+const isInhabited = (cgroup: string): boolean =>
+  existsSync(join(cgroup, 'cgroup.type')) &&
+  (readCgroupFileNow(join(cgroup, 'cgroup.procs')) ?? '').trim() !== '';
 
 function isComplete(
   parent: string,
