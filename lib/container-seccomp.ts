@@ -3,7 +3,6 @@ import { requireHandlers } from './config/seccomp-handled.ts';
 import type { Handle } from './container-handle.ts';
 import type { Status } from './lifecycle.ts';
 import { sendToAgent } from './parent/seccomp-agent.ts';
-import { SyscallListener } from './parent/syscall-listener.ts';
 import { ociState } from './state.ts';
 
 /** What takes the listener over. True: init waits for the answer. */
@@ -44,6 +43,8 @@ async function take(
     binding.close(fd);
     throw new Error('init sent a listener that nobody asked for');
   }
+  // Loaded for who has handlers only.
+  const { SyscallListener } = await import('./parent/syscall-listener.ts');
   const listener = new SyscallListener(binding, fd, seccompHandler, {
     error: event => handle.emitter.emit('syscallError', event),
     close: () => handle.closers.delete(close),

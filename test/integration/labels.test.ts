@@ -97,3 +97,9 @@ test('a profile that is not loaded is an error in the words of runc', apparmor, 
   );
   await container.destroy({ force: true });
 });
+
+test('unconfined is what a kernel without AppArmor has', { requires: ['root'] }, async t => {
+  const on = await fixture(t);
+  const output = await on.output('echo runs', { apparmorProfile: 'unconfined' });
+  assert.equal(output, 'runs\n');
+});

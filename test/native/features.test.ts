@@ -66,3 +66,19 @@ test('an architecture that libseccomp cannot do is refused by name', options, as
       message: /linux\.seccomp\.architectures\[1\]: /,
     });
 });
+
+test('a profile of the same content is compiled once, whatever the bundle', options, async t => {
+  const programs = [];
+  for (const errnoRet of [7, 7, 8]) {
+    const spec = specWith({ 'process.terminal': false, ...call({ errnoRet }) });
+    const container = await new LinuxFactory({ root: makeStateRoot(t) }).create(
+      containerId('plan'),
+      await configFromSpec(spec, bundle(t)),
+    );
+    const { steps } = await container.plan();
+    programs.push(steps.flatMap(step => (step.kind === 'seccomp' ? [step.program] : []))[0]);
+    await container.destroy();
+  }
+  const [first, second, other] = programs;
+  assert.ok(first !== undefined && first === second && first !== other);
+});

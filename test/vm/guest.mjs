@@ -171,6 +171,7 @@ function writeJob(directory, profile, command, cwd) {
 }
 
 /**
+ * LIBCONTAINER_VM_APPEND is added to the kernel's command line, where the last word counts (`security=selinux selinux=1`).
  * LIBCONTAINER_VM_KVM=1 uses the machine's own virtualisation; otherwise everything is emulated, 10 to 20 times slower.
  * It is asked for, not tried: inside of another virtual machine /dev/kvm opens and the guest then hangs.
  */
@@ -224,7 +225,7 @@ export async function runInGuest(job) {
           'base=utc',
         ],
         ...['-kernel', `/boot/vmlinuz-${release}`, '-initrd', initrd, '-append'],
-        'console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off systemd.unified_cgroup_hierarchy=1 random.trust_cpu=on psi=1 swapaccount=1 apparmor=1 security=apparmor',
+        `console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off systemd.unified_cgroup_hierarchy=1 random.trust_cpu=on psi=1 swapaccount=1 apparmor=1 security=apparmor ${process.env.LIBCONTAINER_VM_APPEND ?? ''}`,
         ...share('host', '/', 'security_model=passthrough,readonly=on,multidevs=remap'),
         ...share('job', join(work, 'job'), 'security_model=passthrough,readonly=on'),
         ...share('out', out, 'security_model=none'),
