@@ -28,9 +28,9 @@ const gidMappings = [
   { containerID: 1001, hostID: 6000, size: 2 },
 ];
 const withMount = (mount: object) => ({
-  patch: (spec: SpecDocument) => void spec.mounts.push({ destination: '/mapped', ...mount } as never),
+  patch: (spec: SpecDocument) => void spec.mounts.push({ destination: '/mnt', ...mount } as never),
 });
-const look = 'cd /mapped; stat -c "%n %u %g" root user below/root below/user';
+const look = 'cd /mnt; stat -c "%n %u %g" root user below/root below/user';
 const requires = ['root', 'kernel:6.3'] as const;
 
 for (const [options, below] of [
@@ -61,8 +61,8 @@ test('idmapped mount: what a user writes there belongs to the id behind it; othe
   const options = ['bind', 'idmap', 'nosuid', 'noexec'];
   const on = await fixture(t, withMount({ source: directory, options, ...maps }));
   const user = { uid: 5000, gid: 6001, additionalGids: [] };
-  const shown = await on.output('touch /mapped/made && grep " /mapped " /proc/self/mountinfo', { user });
-  assert.match(shown, / \/mapped rw,nosuid,noexec,[^ ]*idmapped /);
+  const shown = await on.output('touch /mnt/made && grep " /mnt " /proc/self/mountinfo', { user });
+  assert.match(shown, / \/mnt rw,nosuid,noexec,[^ ]*idmapped /);
   const { uid, gid } = statSync(join(directory, 'made'));
   assert.deepEqual([uid, gid], [0, 1002]);
 });

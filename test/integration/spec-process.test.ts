@@ -53,7 +53,7 @@ test('process: the first one and one that is exec’d are what the section says'
   ],
   trap: [4, 5, 6, 24],
 }, async t => {
-  const on = await fixture(t, { process: properties });
+  const on = await fixture(t, { process: properties, writable: true });
   const container = await on.create();
   const holder = new Process({ ...on.config.process, args: ['/bin/sh', '-c', 'read line'], stdin: 'pipe' });
   await container.run(holder);
@@ -208,9 +208,10 @@ test('hostname, sysctl, devices, root.readonly and annotations are what the conf
 }, async t => {
   const cgroup = `/spec-${process.pid}-below`;
   const on = await fixture(t, {
+    writable: true,
     patch: spec => {
       spec.hostname = 'box-7';
-      spec.root = { ...spec.root, readonly: true };
+      spec.root = { path: 'rootfs', readonly: true };
       Object.assign(spec, { annotations: { 'org.example.a': 'b' } });
       Object.assign(spec.linux, {
         cgroupsPath: cgroup,
