@@ -49,6 +49,10 @@ export const reasons = {
     'the native addon could not be loaded',
     'run `npm run build`, or install the package for this platform',
   ],
+  ERR_ID_MAP: [
+    'the ids of the user namespace cannot be mapped',
+    'see the ranges of your user in /etc/subuid and /etc/subgid',
+  ],
   ERR_PRIVILEGE: ['not enough privilege', 'run as root (CAP_SYS_ADMIN is needed)'],
   ERR_ARGUMENT: ['invalid argument', 'see the documentation of the call'],
   ERR_SIGNAL_UNKNOWN: [

@@ -17,7 +17,7 @@ import type { SeccompHandlerOptions } from './parent/syscall-listener.ts';
 import { readRecord, statePath } from './state.ts';
 
 export interface FactoryOptions {
-  /** State root. Default `/run/libcontainer`. Made on the first start, mode 0711. */
+  /** State root, made on the first start, mode 0711. Default `/run/libcontainer`; for others than root `$XDG_RUNTIME_DIR/libcontainer`. */
   readonly root?: string;
   /** How long an operation waits for the container's lock, in milliseconds. Default 10000. */
   readonly lockTimeoutMs?: number;
@@ -60,7 +60,12 @@ export interface ContainerSummary {
   readonly error?: unknown;
 }
 
-const defaultRoot = '/run/libcontainer';
+/** Beside the other run-time files of someone who is not root, as runc has it. */
+function defaultRoot(): string {
+  const { XDG_RUNTIME_DIR: own = '' } = process.env;
+  return process.geteuid?.() !== 0 && own !== '' ? resolve(own, 'libcontainer') : '/run/libcontainer';
+}
+
 const defaultLockTimeoutMs = 10_000;
 
 /** runc's grammar, with the length that a file name may have. */
@@ -82,7 +87,7 @@ export class LinuxFactory {
 
   /** @throws {LibcontainerError} `ERR_STATE_ROOT` for `/` or an empty path */
   constructor(options: FactoryOptions = {}) {
-    const { root = defaultRoot, lockTimeoutMs = defaultLockTimeoutMs } = options;
+    const { root = defaultRoot(), lockTimeoutMs = defaultLockTimeoutMs } = options;
     this.root = isAbsolute(root) ? resolve(root) : resolve(process.cwd(), root);
     if (root === '' || this.root === '/')
       throw new LibcontainerError('ERR_STATE_ROOT', { detail: JSON.stringify(root) });

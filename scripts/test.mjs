@@ -1,10 +1,14 @@
-// node scripts/test.mjs [FILES…] [--filter NAME] [--lane NAME] [--retry] [--no-setup] [--no-bundle] [--results FILE] [--bundles DIR]
+// node scripts/test.mjs [FILES…] [--filter NAME] [--lane NAME] [--retry] [--no-setup] [--no-bundle] [--results FILE] [--bundles DIR] [--rootless only|none]
 //   [--deny CALL=ENOSYS,CALL=EPERM]
 // --deny: the tests run where these system calls are refused (test/programs/deny.c); scripts/fallbacks.mjs is the matrix.
 // Bundles the test files, runs each in its own process, and ends with one line: `host: N passed, N failed, N skipped`.
+// As root, the integration tests that need no privilege (`requires` says rootless or not-root) run a second time as an
+// ordinary user; the line `<lane>, as uid N: …` tells of them. --rootless: that part alone, or not at all.
 // A whole lane is recorded in build/results/<lane>.json, a part of it in build/results/<lane>.part.json.
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, isAbsolute, join, relative } from 'node:path';
 import { run } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -22,6 +26,7 @@ const given = parseArgs({
     'no-setup': { type: 'boolean', default: false },
     'no-bundle': { type: 'boolean', default: false },
     results: { type: 'string' },
+    rootless: { type: 'string', default: '' },
     bundles: { type: 'string', default: 'build/test' },
     deny: { type: 'string' },
   },
@@ -32,6 +37,8 @@ process.chdir(root);
 if (options.deny !== undefined && process.env.LIBCONTAINER_TEST_DENIED !== options.deny) {
   process.exit(runDenied(options.deny.split(',')));
 }
+const ordinary = 65534;
+const isOrdinary = process.env.LIBCONTAINER_TEST_ROOTLESS === '1';
 const slowness = Math.max(1, Number(process.env.LIBCONTAINER_TEST_SLOWNESS ?? '1') || 1);
 const whole = named.length === 0 && options.filter === '';
 
@@ -157,7 +164,51 @@ function record(tests, more) {
     JSON.stringify({ lane: options.lane, seconds, leaks: [], second: [], ...more, tests }, undefined, 1),
   );
 }
-let rows = await runAll(files);
+
+// The same files as an ordinary user: a process of its own, whose rows come back in a file.
+async function runRootless(sources) {
+  const directory = mkdtempSync(join(tmpdir(), 'libcontainer-rootless-'));
+  chownSync(directory, ordinary, ordinary);
+  const result = join(directory, 'results.json');
+  const child = spawn(
+    'setpriv',
+    [
+      ...[`--reuid=${ordinary}`, `--regid=${ordinary}`, '--clear-groups', '--inh-caps=-all'],
+      ...[process.execPath, 'scripts/test.mjs', '--no-setup', '--no-bundle', '--bundles', options.bundles],
+      ...['--lane', options.lane, '--filter', options.filter, '--results', result, ...sources],
+    ],
+    {
+      // What is root's in the environment is not theirs.
+      env: {
+        ...process.env,
+        LIBCONTAINER_TEST_ROOTLESS: '1',
+        HOME: directory,
+        TMPDIR: '/tmp',
+        XDG_RUNTIME_DIR: directory,
+      },
+      stdio: ['ignore', 'inherit', 'inherit'],
+    },
+  );
+  const [code] = await once(child, 'exit');
+  const found = existsSync(result)
+    ? JSON.parse(readFileSync(result, 'utf8'))
+    : {
+        leaks: [],
+        tests: [
+          {
+            file: 'scripts/test.mjs',
+            name: '(as an ordinary user)',
+            result: 'failed',
+            error: `status ${code}`,
+          },
+        ],
+      };
+  rmSync(directory, { recursive: true, force: true });
+  return found;
+}
+
+let rows = options.rootless === 'only' ? [] : await runAll(files);
+
 const second = [];
 const broken = rows.filter(row => row.result === 'failed');
 if (options.retry && broken.length > 0 && broken.length <= 10) {
@@ -175,7 +226,30 @@ if (options.retry && broken.length > 0 && broken.length <= 10) {
     ];
   }
 }
+const asUser = { rows: [], leaks: [] };
+const canSwitch = process.geteuid() === 0 && !isOrdinary && options.rootless !== 'none';
+const integration = files.filter(file => file.startsWith('test/integration/'));
+if (canSwitch && integration.length > 0) {
+  const found = await runRootless(integration);
+  asUser.rows = found.tests;
+  asUser.leaks = found.leaks;
+}
 const leaks = (await leaksSince(before)).filter(leak => !leak.startsWith('descriptor '));
+leaks.push(...asUser.leaks.map(leak => `${leak} (as uid ${ordinary})`));
+const countAsUser = result => asUser.rows.filter(row => row.result === result).length;
+if (asUser.rows.length > 0) {
+  const ran = new Set(
+    asUser.rows.filter(row => row.result !== 'skipped').map(row => `${row.file} › ${row.name}`),
+  );
+  const isRun = new Set(rows.map(row => `${row.file} › ${row.name}`));
+  rows = [
+    ...rows.filter(row => row.result !== 'skipped' || !ran.has(`${row.file} › ${row.name}`)),
+    // Skipped for both is told once.
+    ...asUser.rows
+      .filter(row => row.result !== 'skipped' || !isRun.has(`${row.file} › ${row.name}`))
+      .map(row => ({ ...row, uid: ordinary })),
+  ];
+}
 const count = result => rows.filter(row => row.result === result).length;
 const none = count('passed') + count('failed') === 0;
 record(rows, { leaks, second });
@@ -188,7 +262,11 @@ for (const row of rows.filter(r => r.result === 'failed'))
 for (const leak of leaks) process.stdout.write(`leaked by the lane: ${leak}\n`);
 for (const name of second) process.stdout.write(`passed only at the second try: ${name}\n`);
 if (none) process.stdout.write('no test ran\n');
+if (asUser.rows.length > 0)
+  process.stdout.write(
+    `${options.lane}, as uid ${ordinary}: ${countAsUser('passed')} passed, ${countAsUser('failed')} failed, ${countAsUser('skipped')} skipped\n`,
+  );
 process.stdout.write(
-  `${options.lane}: ${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped\n`,
+  `${options.lane}${isOrdinary ? ` (uid ${process.geteuid()})` : ''}: ${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped\n`,
 );
 process.exitCode = count('failed') > 0 || leaks.length > 0 || none ? 1 : 0;

@@ -4,8 +4,11 @@
  */
 import { readFileSync, statfsSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { inUserNamespace } from '../config/user-namespace.ts';
 import { CgroupError } from '../errors.ts';
 import type { CgroupLayout } from './manager.ts';
+
+export { inUserNamespace };
 
 /** One mounted hierarchy. */
 export interface Hierarchy {
@@ -104,13 +107,6 @@ function isCgroup2(path: string): boolean {
 /** In the initial one all ids are mapped to themselves (user_namespaces(7)); containers/storage and runc tell it so too. */
 export const isInitialIdMap = (map: string): boolean =>
   map.trim().split(/\s+/).join(' ') === '0 0 4294967295';
-
-let inside: boolean | undefined;
-/** This process is in a user namespace other than the initial one; that does not change while it runs. */
-export function inUserNamespace(): boolean {
-  inside ??= !isInitialIdMap(readFileSync('/proc/self/uid_map', 'utf8'));
-  return inside;
-}
 
 /** Neither devices.deny nor bpf(2) can be used there, and runc skips them as well. */
 export const devicesNotEnforced =

@@ -1,10 +1,12 @@
 /** The choice of the driver: for a new container from its configuration, for one of state.json from its paths. */
 import { join } from 'node:path';
 import type { Config } from '../config/config.ts';
+import { hostId } from '../config/id-maps.ts';
 import { CgroupError } from '../errors.ts';
 import type { Binding } from '../native/binding.ts';
 import { containerDirectory, hostLayout, type Layout } from './layout.ts';
 import type { CgroupManager } from './manager.ts';
+import { canMake, canMakeUnified, withoutDeviceRules } from './reduced.ts';
 import { ResctrlGroup, resctrlRoot } from './resctrl.ts';
 import { V1Manager } from './v1/manager.ts';
 import { delegatee } from './v2/delegation.ts';
@@ -20,24 +22,67 @@ import { withResctrl } from './with-resctrl.ts';
 export function newCgroups(
   binding: Binding,
   id: string,
-  config: Pick<Config, 'cgroupsPath' | 'resources' | 'systemdCgroup'>,
+  config: Pick<Config, 'cgroupsPath' | 'resources' | 'rootlessCgroups' | 'rootlessEuid'>,
   host: Layout = hostLayout(),
   owner?: number,
 ): CgroupManager {
-  const cgroupsPath =
-    config.cgroupsPath === undefined || config.cgroupsPath === '' ? `/${id}` : config.cgroupsPath;
+  const given = config.cgroupsPath !== undefined && config.cgroupsPath !== '';
+  const manager =
+    config.rootlessCgroups === true && !given
+      ? reduced(binding, id, config, host)
+      : atPath(binding, config, host, given ? (config.cgroupsPath ?? '') : `/${id}`, owner);
+  // The root of a user namespace is told that they are not enforced.
+  return config.rootlessEuid === true ? withoutDeviceRules(manager) : manager;
+}
+
+/** Below our own cgroup, where it is delegated to us. Without any, limits are refused by name when they are written. */
+function reduced(
+  binding: Binding,
+  id: string,
+  config: Pick<Config, 'resources'>,
+  host: Layout,
+): CgroupManager {
+  if (host.kind === 'v2' && host.v2 !== undefined) {
+    const directory = containerDirectory(host, host.v2, id);
+    return canMakeUnified(directory)
+      ? new V2Manager(binding, host, directory)
+      : new V1Manager(binding, host, {});
+  }
+  const all = v1Paths(host, id, config.resources);
+  return new V1Manager(
+    binding,
+    host,
+    Object.fromEntries(Object.entries(all).filter(([, directory]) => canMake(directory))),
+  );
+}
+
+function atPath(
+  binding: Binding,
+  config: Pick<Config, 'resources'>,
+  host: Layout,
+  cgroupsPath: string,
+  owner: number | undefined,
+): CgroupManager {
   if (host.kind === 'v2' && host.v2 !== undefined)
     return new V2Manager(binding, host, containerDirectory(host, host.v2, cgroupsPath), owner);
+  return new V1Manager(binding, host, v1Paths(host, cgroupsPath, config.resources));
+}
+
+function v1Paths(
+  host: Layout,
+  cgroupsPath: string,
+  resources: Config['resources'],
+): { [controller: string]: string } {
   const paths: { [controller: string]: string } = {};
   for (const hierarchy of host.v1) {
     const directory = containerDirectory(host, hierarchy, cgroupsPath);
     for (const controller of hierarchy.controllers) paths[controller] = directory;
   }
-  for (const controller of unifiedControllers(config.resources)) {
+  for (const controller of unifiedControllers(resources)) {
     if (host.v2 !== undefined && paths[controller] === undefined)
       paths[controller] = containerDirectory(host, host.v2, cgroupsPath);
   }
-  return new V1Manager(binding, host, paths);
+  return paths;
 }
 
 /** On a hybrid host these may live in the unified hierarchy; the container joins it only when they are asked for. */
@@ -102,7 +147,10 @@ const resctrlRootOf = ({ intelRdt }: Pick<Config, 'intelRdt'>): string | undefin
   intelRdt === undefined ? undefined : resctrlRoot();
 
 /** The host uid to which a container's cgroup is delegated; undefined: it stays ours. */
-export function ownerOf(config: Pick<Config, 'namespaces' | 'mounts' | 'process'>): number | undefined {
-  const uid = delegatee(config);
+export function ownerOf(
+  config: Pick<Config, 'namespaces' | 'mounts' | 'process' | 'uidMappings'>,
+): number | undefined {
+  const inside = delegatee(config);
+  const uid = inside === undefined ? undefined : hostId(config.uidMappings, inside);
   return uid === process.geteuid?.() ? undefined : uid;
 }

@@ -14,7 +14,9 @@ export interface Prepared {
 }
 
 export function configOptions({ options, globals, log }: Invocation) {
+  const rootless = globals.text('rootless');
   return {
+    ...(rootless === 'true' || rootless === 'false' ? { rootlessCgroups: rootless === 'true' } : {}),
     noPivotRoot: options.flag('no-pivot'),
     noNewKeyring: options.flag('no-new-keyring'),
     systemdCgroup: globals.flag('systemd-cgroup'),

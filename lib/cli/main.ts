@@ -1,5 +1,6 @@
 /** nrunc: runc's command line over the library. Global options, choice of the command, exit code. */
 import { resolve } from 'node:path';
+import { LinuxFactory } from '../index.ts';
 import { errorCode, errorHint, errorText } from './error-text.ts';
 import type { Invocation } from './invocation.ts';
 import { Log, type LogFormat } from './log.ts';
@@ -137,12 +138,7 @@ function openLog(globals: Options): Log {
 
 /** The default of someone who is not root is beside their other run-time files, as runc has it. */
 function stateRoot(globals: Options): string {
-  if (choice(globals, 'rootless', ['true', 'false', 'auto'], 'auto') === 'true')
-    throw new Error('--rootless=true is not supported: run as root');
+  choice(globals, 'rootless', ['true', 'false', 'auto'], 'auto');
   const given = globals.text('root');
-  if (given !== undefined && given !== '') return resolve(given);
-  const runtimeDirectory = process.env.XDG_RUNTIME_DIR;
-  return process.geteuid?.() !== 0 && runtimeDirectory !== undefined && runtimeDirectory !== ''
-    ? resolve(runtimeDirectory, 'libcontainer')
-    : '/run/libcontainer';
+  return given !== undefined && given !== '' ? resolve(given) : new LinuxFactory().root;
 }

@@ -82,7 +82,7 @@ const unlimitedCount = Number.POSITIVE_INFINITY;
 
 export const commands = {
   checkpoint: {
-    usage: 'checkpoint a running container (not supported by this version)',
+    usage: 'checkpoint a running container',
     argumentsUsage: containerId,
     count: [1, 1],
     options: [

@@ -259,8 +259,8 @@ export interface Config {
   readonly gidMappings?: readonly IdMapping[];
   /** The caller was not root: what only root may do is done by the container's own root, or not at all. */
   readonly rootlessEuid?: boolean;
-  /** Host uid that gets the container's cgroup (config-linux.md "Cgroup ownership"). */
-  readonly cgroupOwner?: number;
+  /** Cgroups that the caller may not make are left out, when no limit needs them. */
+  readonly rootlessCgroups?: boolean;
   readonly mounts: readonly Mount[];
   /** The default devices (null zero full random urandom tty) and the configured ones. */
   readonly devices: readonly Device[];

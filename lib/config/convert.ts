@@ -20,7 +20,6 @@ import type {
   ProcessConfig,
   Resources,
 } from './config.ts';
-import { hostId } from './id-maps.ts';
 import { type Landlock, landlockOf } from './landlock.ts';
 import { idmapOption, parseMountOptions, propagations } from './mount-options.ts';
 import type { Spec, SpecLinux, SpecMount, SpecProcess, SpecResources } from './spec.ts';
@@ -57,6 +56,8 @@ export interface ConfigOptions {
   readonly rootlessEuid?: boolean;
   /** Confines the processes to some paths of the container; counts instead of the annotations `org.libcontainer.landlock.*`. */
   readonly landlock?: Partial<Landlock>;
+  /** Do without cgroups that cannot be made, as long as no limit needs them. Default: when the caller is not the host's root. */
+  readonly rootlessCgroups?: boolean;
 }
 
 /** The file nodes of config-linux.md "Default Devices", in runc's order. */
@@ -209,26 +210,17 @@ function withDefaultRules(resources: Resources, linux: SpecLinux): Resources {
   return { ...resources, devices: [...(resources.devices ?? []), ...mknodOnly, ...nodes, ...consoleAndTun] };
 }
 
-/** Owner of the cgroup: whoever may use it, where the container has one of its own to write to. */
+/** Whose ids the user namespace has, and what the caller may not do. */
 function convertUserNamespace(
-  spec: Spec,
-  { rootlessEuid }: ConfigOptions,
-): Pick<Config, 'uidMappings' | 'gidMappings' | 'rootlessEuid' | 'cgroupOwner'> {
-  const { linux = {}, mounts = [], process } = spec;
-  const own = rootlessEuid === true ? { rootlessEuid } : {};
-  const isNew = (type: string): boolean =>
-    (linux.namespaces ?? []).some(namespace => namespace.type === type && !namespace.path);
+  { linux = {} }: Spec,
+  { rootlessEuid, rootlessCgroups }: ConfigOptions,
+): Pick<Config, 'uidMappings' | 'gidMappings' | 'rootlessEuid' | 'rootlessCgroups'> {
   const { uidMappings = [], gidMappings = [] } = linux;
-  if (uidMappings.length === 0 || gidMappings.length === 0) return own;
-  const writable = mounts.some(
-    ({ destination, type, options = [] }) =>
-      destination === '/sys/fs/cgroup' &&
-      (type === 'cgroup' || type === 'cgroup2') &&
-      !options.includes('ro'),
-  );
-  const owner =
-    writable && isNew('cgroup') && isNew('user') ? hostId(uidMappings, process?.user?.uid ?? 0) : undefined;
-  return { ...own, uidMappings, gidMappings, ...(owner === undefined ? {} : { cgroupOwner: owner }) };
+  return {
+    ...(rootlessEuid === true ? { rootlessEuid } : {}),
+    ...(rootlessCgroups === true ? { rootlessCgroups } : {}),
+    ...(uidMappings.length > 0 && gidMappings.length > 0 ? { uidMappings, gidMappings } : {}),
+  };
 }
 
 function convertDevices(linux: SpecLinux): Device[] {

@@ -97,9 +97,44 @@ export function defaultSpec(options: { readonly unified?: boolean } = {}): { rea
   };
 }
 
+type Part = { readonly [name: string]: Json };
+
+/**
+ * runc's ToRootless: the caller's own ids as root, the host's network and with it its sysfs, no ids in mount options, no
+ * limits.
+ */
+function rootlessSpec(spec: Part): Part {
+  const { mounts, linux } = spec as { readonly mounts: readonly Part[]; readonly linux: Part };
+  const { resources: _, namespaces, ...rest } = linux as Part & { readonly namespaces: readonly Part[] };
+  const own = (id: number): Json => [{ containerID: 0, hostID: id, size: 1 }];
+  const withoutIds = (mount: Part): Part =>
+    Array.isArray(mount.options)
+      ? { ...mount, options: mount.options.filter(option => !/^[ug]id=/.test(String(option))) }
+      : mount;
+  const sysfs = {
+    destination: '/sys',
+    type: 'none',
+    source: '/sys',
+    options: ['rbind', 'nosuid', 'noexec', 'nodev', 'ro'],
+  };
+  return {
+    ...spec,
+    mounts: mounts.map(mount => (mount.destination === '/sys' ? sysfs : withoutIds(mount))),
+    linux: {
+      uidMappings: own(process.geteuid?.() ?? 0),
+      gidMappings: own(process.getegid?.() ?? 0),
+      namespaces: [...namespaces.filter(({ type }) => type !== 'network'), { type: 'user' }],
+      ...rest,
+    },
+  };
+}
+
 /** The file as runc writes it: tabs, no newline at the end. */
-export function defaultSpecText(options: { readonly unified?: boolean } = {}): string {
-  return JSON.stringify(defaultSpec(options), null, '\t');
+export function defaultSpecText(
+  options: { readonly unified?: boolean; readonly rootless?: boolean } = {},
+): string {
+  const spec = defaultSpec(options);
+  return JSON.stringify(options.rootless === true ? rootlessSpec(spec) : spec, null, '\t');
 }
 
 function hostIsUnified(): boolean {

@@ -10,6 +10,7 @@ import { type ConfigOptions, convertProcess, convertResources, convertSpec } fro
 import { checkNamespacePaths, checkRootfs } from './host-checks.ts';
 import { type Json, parseJson } from './json.ts';
 import { refuseUnsupported, refuseUnsupportedProcess } from './unsupported.ts';
+import { inUserNamespace, rootlessIssues } from './user-namespace.ts';
 import { specWarnings, validateSpec } from './validate.ts';
 import { processIssues, processWarnings, validateProcess } from './validate-process.ts';
 
@@ -58,10 +59,14 @@ export async function configFromSpec(
   const spec = parseSpec(document);
   refuseUnsupported(spec);
   const rootlessEuid = options.rootlessEuid ?? process.geteuid?.() !== 0;
-  const config = convertSpec(spec, await realpath(bundle), { ...options, rootlessEuid });
+  const config = convertSpec(spec, await realpath(bundle), {
+    ...options,
+    rootlessEuid,
+    rootlessCgroups: options.rootlessCgroups ?? (rootlessEuid || inUserNamespace()),
+  });
   if (config.process !== undefined) refuseUnsupportedProcess(config.process);
   const issues = config.process === undefined ? [] : processIssues(config.process, 'process');
-  validateSpec(spec, issues);
+  validateSpec(spec, rootlessEuid ? [...issues, ...rootlessIssues(spec)] : issues);
   await checkRootfs(config.rootfs);
   await checkNamespacePaths(config);
   for (const message of [...specWarnings(spec), ...processWarnings(spec.process)]) {

@@ -1,4 +1,5 @@
 /** The rules for user namespaces, with runc's words where it has the rule. user_namespaces(7). */
+import { readFileSync } from 'node:fs';
 import type { ConfigIssue } from '../errors.ts';
 import type { IdMapping } from './config.ts';
 import { hostId } from './id-maps.ts';
@@ -44,6 +45,31 @@ export function* userNamespaceIssues(spec: Spec): Generator<ConfigIssue> {
   yield* unmapped('process.user.gid', gidMappings, gid);
   for (const [at, id] of additionalGids.entries())
     yield* unmapped(`process.user.additionalGids[${at}]`, gidMappings, id);
+}
+
+/** What a caller without privileges cannot have: runc's rootless validator. */
+export function* rootlessIssues({ linux = {}, mounts = [] }: Spec): Generator<ConfigIssue> {
+  const namespaces = linux.namespaces ?? [];
+  if (!namespaces.some(({ type }) => type === 'user'))
+    yield { path: 'linux.namespaces', message: 'rootless container requires user namespaces' };
+  const { uidMappings = [], gidMappings = [] } = linux;
+  for (const [index, { options = [] }] of mounts.entries()) {
+    for (const option of options) {
+      const [, kind, id = ''] = /^(uid|gid)=(\d+)$/.exec(option) ?? [];
+      const mappings = kind === 'uid' ? uidMappings : gidMappings;
+      if (kind === undefined || hostId(mappings, Number(id)) !== undefined) continue;
+      const message = `cannot specify ${kind}= mount options for unmapped ${kind} in rootless containers`;
+      yield { path: `mounts[${index}].options`, message };
+    }
+  }
+}
+
+let nested: boolean | undefined;
+
+/** Whether this process lives in a user namespace, where its root is not the host's (user_namespaces(7)). */
+export function inUserNamespace(): boolean {
+  nested ??= !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'));
+  return nested;
 }
 
 function* unmapped(path: string, mappings: readonly IdMapping[], id: number): Generator<ConfigIssue> {

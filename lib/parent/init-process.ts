@@ -15,6 +15,7 @@ import { intentPath } from '../state-intent.ts';
 import { startError } from './failure.ts';
 import { requestedFault } from './faults.ts';
 import { runHooks } from './hooks.ts';
+import { mapIds } from './id-maps.ts';
 import { moveNetDevices } from './net-devices.ts';
 import { notifyDirectory, notifyPath } from './notify-socket.ts';
 import { ParentProcess, StartFailure, type SyncPoint } from './parent-process.ts';
@@ -224,6 +225,10 @@ async function answerSync(request: InitRequest, cgroup: CgroupStart, point: Sync
   }
   if (point.name === 'netDevices') {
     await moveNetDevices(request.binding, point, netDevices);
+    return '';
+  }
+  if (point.name === 'userNamespace') {
+    await mapIds(request.config, point.pid, request.processConfig.oomScoreAdj);
     return '';
   }
   const state = stateText(request, 'creating', point.pid);

@@ -87,16 +87,14 @@ export function userNamespaceJob(
   ids: { readonly uid: number; readonly gid: number },
 ): UserNamespaceJob {
   const files: { name: string; data: string }[] = [];
-  if (hasNewNamespace(config, 'user')) {
+  if (hasNewNamespace(config, 'user') && !needsMappingTools(config, ids)) {
     // As the host's root still: to lower it needs CAP_SYS_RESOURCE there (proc_pid_oom_score_adj(5)).
     if (process.oomScoreAdj !== undefined)
       files.push({ name: 'oom_score_adj', data: String(process.oomScoreAdj) });
-    if (!needsMappingTools(config, ids)) {
-      // user_namespaces(7): without privileges the gid map needs it, since dropping a group could give access.
-      if (config.rootlessEuid === true) files.push({ name: 'setgroups', data: 'deny' });
-      files.push({ name: 'uid_map', data: mapText(config.uidMappings ?? []) });
-      files.push({ name: 'gid_map', data: mapText(config.gidMappings ?? []) });
-    }
+    // user_namespaces(7): without privileges the gid map needs it, since dropping a group could give access.
+    if (config.rootlessEuid === true) files.push({ name: 'setgroups', data: 'deny' });
+    files.push({ name: 'uid_map', data: mapText(config.uidMappings ?? []) });
+    files.push({ name: 'gid_map', data: mapText(config.gidMappings ?? []) });
   }
   return { files, views: plan.views ?? [], limits: parentLimits(process) };
 }

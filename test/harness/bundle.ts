@@ -58,6 +58,7 @@ export function containerId(word = 'test'): string {
 
 /** Another run on the same machine may remove the parent between our two calls; it is then made again. */
 function makeStateDirectory(): string {
+  if (process.geteuid?.() !== 0) return mkdtempSync(join(tmpdir(), 'libcontainer-test-state-'));
   for (let tries = 1; ; tries += 1) {
     mkdirSync('/run/libcontainer-test', { recursive: true, mode: 0o711 });
     try {
@@ -77,7 +78,7 @@ export function makeStateRoot(t: TestContext): string {
       : [];
     rmSync(directory, { recursive: true, force: true });
     try {
-      rmdirSync('/run/libcontainer-test');
+      if (directory.startsWith('/run/libcontainer-test/')) rmdirSync('/run/libcontainer-test');
     } catch (error) {
       if (
         !(

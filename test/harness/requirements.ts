@@ -23,6 +23,7 @@ type Program =
 export type Requirement =
   | 'root'
   | 'not-root'
+  | 'rootless'
   | 'cgroup-v1'
   | 'cgroup-v2'
   | 'hybrid'
@@ -155,6 +156,8 @@ const systemd = () => existsSync('/run/systemd/system') && readable('/proc/1/com
 const probes: { readonly [word: string]: () => Finding } = {
   root: () => process.geteuid?.() === 0 || `the effective user is ${process.geteuid?.()}`,
   'not-root': () => process.geteuid?.() !== 0 || 'the effective user is root',
+  // Root, or somebody who can be root of a user namespace: the test also runs as an ordinary user.
+  rootless: () => process.geteuid?.() === 0 || runs('unshare', '--user', '--map-root-user', 'true'),
   'cgroup-v1': () => layout('cgroup-v1'),
   'cgroup-v2': () => layout('cgroup-v2'),
   hybrid: () => layout('hybrid'),

@@ -23,7 +23,26 @@ const mount = (destination: string, type: string, source: string, ...options: st
   ...(options.length > 0 ? { options } : {}),
 });
 
+/** For an ordinary user: in a user namespace with one id, without ids in mount options and without limits. */
+function rootlessSpec(spec: SpecDocument): SpecDocument {
+  const own = (id = 0) => [{ containerID: 0, hostID: id, size: 1 }];
+  spec.linux.namespaces.push({ type: 'user' });
+  Object.assign(spec.linux, {
+    uidMappings: own(process.geteuid?.()),
+    gidMappings: own(process.getegid?.()),
+    resources: {},
+  });
+  for (const row of spec.mounts)
+    if (row.options !== undefined) row.options = row.options.filter(option => !/^[ug]id=/.test(option));
+  return spec;
+}
+
 export function defaultSpec(rootfs: string): SpecDocument {
+  const spec = rootSpec(rootfs);
+  return process.geteuid?.() === 0 ? spec : rootlessSpec(spec);
+}
+
+function rootSpec(rootfs: string): SpecDocument {
   return {
     ociVersion: '1.0.2-dev',
     process: {

@@ -29,6 +29,7 @@ export type TestFunction = (t: TestContext) => void | Promise<void>;
 const filter = process.env.LIBCONTAINER_TEST_FILTER ?? '';
 /** A JSON list of exact names: the second try of failed tests. */
 const only: unknown = JSON.parse(process.env.LIBCONTAINER_TEST_ONLY ?? 'null');
+const rootless = process.env.LIBCONTAINER_TEST_ROOTLESS === '1';
 const integration = (process.argv[1] ?? '').includes('/integration/');
 
 const selected = (name: string) => name.includes(filter) && (!Array.isArray(only) || only.includes(name));
@@ -56,6 +57,9 @@ export function test(name: string, second: TestOptions | TestFunction, third?: T
   const fn = typeof second === 'function' ? second : third;
   if (fn === undefined) throw new TypeError(`test ${name} has no function`);
   if (!selected(name)) return;
+  // As an ordinary user only what says that it can (scripts/test.mjs, "rootless").
+  const words = options.requires ?? [];
+  if (rootless && !words.includes('rootless') && !words.includes('not-root')) return;
   const reason = options.requires?.map(missing).find(text => text !== undefined);
   if (reason !== undefined) {
     nodeTest(name, { skip: reason }, () => undefined);
