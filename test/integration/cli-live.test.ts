@@ -211,10 +211,6 @@ test('spec writes what run accepts, and never over a file', { requires: ['root']
   const again = await nrunc(['spec'], { cwd: directory });
   assert.equal(again.code, 1);
   assert.equal(errorMessage(again), 'File config.json exists. Remove it first');
-  assert.match(
-    errorMessage(await nrunc(['spec', '--rootless', '-b', makeDirectory(t)])),
-    /^not supported: spec --rootless/,
-  );
 });
 
 test('features prints the structure of the specification', {

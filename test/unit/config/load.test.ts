@@ -16,6 +16,14 @@ test('defaultSpecText() is what `runc spec` writes, byte for byte', { requires: 
   equal(defaultSpecText(), readFileSync(join(directory, 'config.json'), 'utf8'));
 });
 
+test('defaultSpecText() for rootless is what `runc spec --rootless` writes', {
+  requires: ['runc'],
+}, async t => {
+  const directory = bundle(t);
+  execFileSync('runc', ['spec', '--rootless'], { cwd: directory });
+  equal(defaultSpecText({ rootless: true }), readFileSync(join(directory, 'config.json'), 'utf8'));
+});
+
 test('defaultSpecText() has a cgroup namespace on a unified host only', async () => {
   const types = (text: string): string[] =>
     JSON.parse(text).linux.namespaces.map((namespace: { type: string }) => namespace.type);
