@@ -22,7 +22,7 @@ import { withResctrl } from './with-resctrl.ts';
 export function newCgroups(
   binding: Binding,
   id: string,
-  config: Pick<Config, 'cgroupsPath' | 'resources' | 'rootlessCgroups' | 'rootlessEuid'>,
+  config: Pick<Config, 'cgroupsPath' | 'resources' | 'systemdCgroup' | 'rootlessCgroups' | 'rootlessEuid'>,
   host: Layout = hostLayout(),
   owner?: number,
 ): CgroupManager {

@@ -31,7 +31,7 @@ export async function newSystemdCgroups(
   const unit = unitOf(config.cgroupsPath, id, user);
   const path = user ? `${await systemdOf(true).controlGroup()}${unit.path}` : unit.path;
   // Only root can give it away.
-  const owner = user ? undefined : (config.cgroupOwner ?? ownerOf(config));
+  const owner = user ? undefined : ownerOf(config);
   const files = newCgroups(binding, id, { ...config, cgroupsPath: path }, host, owner);
   return new SystemdManager({ binding, files, user, config, unit });
 }
