@@ -39,10 +39,6 @@ const defaultTimeoutMs = 10_000;
 const freezeTimeoutMs = 10_000;
 const SIGKILL = 9;
 
-/** cgroupsPath may name directories that are still to be made. */
-const nearestExisting = (directory: string): string =>
-  existsSync(directory) ? directory : nearestExisting(dirname(directory));
-
 const programs = new WeakMap<readonly DeviceRule[], Uint8Array>();
 
 /** Compiled once for the rules of a frozen Config, which come again with every start. */
@@ -85,7 +81,7 @@ export class V2Manager implements CgroupManager {
     const adopted = options.adopted === true;
     if (adopted) this.#refuseUndelegated(writes);
     else if (exists) await this.#refuseUsed();
-    else this.#refuseType(nearestExisting(dirname(directory)));
+    else this.#refuseType(dirname(directory));
     const start = new StartOperations();
     // Above a unit systemd decides; it has no property for some controllers (hugetlb, rdma, misc).
     makeAncestors(start, this.#mountPoint, directory, this.#required(writes), !adopted);
@@ -301,8 +297,12 @@ export class V2Manager implements CgroupManager {
 
   /** Processes cannot live in a domain below a threaded one: the clone would fail with EOPNOTSUPP (cgroup-v2.rst "Threads"). */
   #refuseType(cgroup: string): void {
-    // The root has no such file, and neither has a parent that is still to be made.
-    const type = readCgroupFileNow(join(cgroup, 'cgroup.type'))?.trim() ?? 'domain';
+    const type = readCgroupFileNow(join(cgroup, 'cgroup.type'))?.trim();
+    if (type === undefined) {
+      // The root has no such file. A parent that is still to be made will be what its own parent makes of it.
+      if (cgroup.length > this.#mountPoint.length && !existsSync(cgroup)) this.#refuseType(dirname(cgroup));
+      return;
+    }
     if (type === 'domain') return;
     throw new CgroupError(
       'ERR_CGROUP_TYPE',
