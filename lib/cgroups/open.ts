@@ -146,11 +146,15 @@ export function withIntelRdt(
 const resctrlRootOf = ({ intelRdt }: Pick<Config, 'intelRdt'>): string | undefined =>
   intelRdt === undefined ? undefined : resctrlRoot();
 
-/** The host uid to which a container's cgroup is delegated; undefined: it stays ours. */
-export function ownerOf(
-  config: Pick<Config, 'namespaces' | 'mounts' | 'process' | 'uidMappings'>,
-): number | undefined {
+type Owned = Pick<Config, 'namespaces' | 'mounts' | 'process' | 'uidMappings'>;
+
+/** The host uid to which a container's cgroup is delegated; undefined: it stays ours. Only root can give it away. */
+export function ownerOf(config: Owned): number | undefined {
+  const own = process.geteuid?.();
   const inside = delegatee(config);
-  const uid = inside === undefined ? undefined : hostId(config.uidMappings, inside);
-  return uid === process.geteuid?.() ? undefined : uid;
+  // In a user namespace that is joined, whose maps nobody told us, the uid may be anybody's.
+  const unknown = config.uidMappings === undefined && config.namespaces.some(({ type }) => type === 'user');
+  if (own !== 0 || inside === undefined || unknown) return undefined;
+  const uid = hostId(config.uidMappings, inside);
+  return uid === own ? undefined : uid;
 }

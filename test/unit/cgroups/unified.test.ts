@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { isInitialIdMap } from '../../../lib/cgroups/layout.ts';
+import { ownerOf } from '../../../lib/cgroups/open.ts';
 import { delegatedFiles, delegatee, delegation } from '../../../lib/cgroups/v2/delegation.ts';
 import { v2Limits } from '../../../lib/cgroups/v2/limits.ts';
 import { type UnifiedLimits, unifiedLimits } from '../../../lib/cgroups/v2/unified.ts';
@@ -129,6 +130,19 @@ test('a cgroup is given away only with a cgroup namespace of its own and a writa
     delegatee({ namespaces: [{ type: 'cgroup', path: '/x' }], mounts: [mount(0)], process }),
     undefined,
   );
+});
+
+test('with a user namespace its maps say who owns; nobody, when they are not known', {
+  requires: ['root'],
+}, () => {
+  const mounts = [{ type: 'cgroup', destination: '/sys/fs/cgroup', flags: 0 }] as unknown as Config['mounts'];
+  const process = { user: { uid: 7 } } as unknown as NonNullable<Config['process']>;
+  const namespaces: Config['namespaces'] = [{ type: 'cgroup' }, { type: 'user' }];
+  const uidMappings = [{ containerID: 0, hostID: 100_000, size: 10 }];
+  assert.equal(ownerOf({ namespaces, mounts, process, uidMappings }), 100_007);
+  assert.equal(ownerOf({ namespaces, mounts, process }), undefined);
+  assert.equal(ownerOf({ namespaces: [{ type: 'cgroup' }], mounts, process }), 7);
+  assert.equal(ownerOf({ namespaces: [{ type: 'cgroup' }], mounts }), undefined, 'root has it already');
 });
 
 test("the files that are given away are the kernel's list, never a limit", () => {
