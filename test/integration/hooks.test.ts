@@ -172,6 +172,26 @@ test('a failing poststop hook is told when all else is gone', {
   assert.deepEqual(readdirSync(on.root), []);
 });
 
+test('a poststart or poststop hook that hangs is ended when its time is up', {
+  requires: ['root'],
+  proves: ['hooks.poststart[].timeout', 'hooks.poststop[].timeout'],
+  trap: 1,
+}, async t => {
+  const slow = shell('sleep 98761', { timeout: 1 });
+  const first = await withHooks(t, { poststart: [slow] });
+  const container = await first.create();
+  await assert.rejects(within(container.run(first.sh('sleep 1000')), 'run'), { code: 'ERR_HOOK_TIMEOUT' });
+  await eventually('stopped', async () => (await container.status()) === 'stopped');
+  await container.destroy();
+  const last = await withHooks(t, { poststop: [slow] });
+  const other = await last.create();
+  const process = last.process();
+  await other.run(process);
+  await process.wait();
+  await assert.rejects(within(other.destroy(), 'destroy'), { code: 'ERR_HOOK_TIMEOUT' });
+  assert.deepEqual(readdirSync(last.root), []);
+});
+
 test('hooks that hang, never read, write without end or leave something behind', {
   requires: ['root'],
   timeoutMs: 60_000,

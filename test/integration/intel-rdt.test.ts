@@ -46,6 +46,8 @@ async function started(t: TestContext, resctrlRoot: string, intelRdt: object, id
 const read = (...names: string[]): string => readFileSync(join(...names), 'utf8');
 
 test('a class of service that is there: joined by init and exec, watched, changed, left as it is', {
+  proves: ['linux.intelRdt.closID'],
+  trap: 24,
   requires: ['root', 'probe'],
 }, async t => {
   const resctrl = standIn(t);
@@ -102,6 +104,7 @@ test('a class of service that is there: joined by init and exec, watched, change
 });
 
 test('what the machine or the class does not offer is refused by name, and nothing is left', {
+  proves: ['linux.intelRdt'],
   requires: ['root', 'probe'],
 }, async t => {
   const resctrl = standIn(t);

@@ -51,7 +51,10 @@ async function inside(container: Container, process: Process): Promise<string> {
 
 const look = 'cat /proc/self/attr/current; cat /etc/group 2>&1 | head -n 1';
 
-test('an AppArmor profile confines the first process and those that are executed', apparmor, async t => {
+test('an AppArmor profile confines the first process and those that are executed', {
+  ...apparmor,
+  proves: ['process.apparmorProfile'],
+}, async t => {
   const profile = loadProfile(t);
   const on = await fixture(t);
   const confined: Partial<ProcessOptions> = { apparmorProfile: profile, stdout: 'pipe' };

@@ -76,7 +76,9 @@ test(`random configurations, ${runs}: the container is what its config.json says
     fc.asyncProperty(wanted, async want => {
       writeFileSync(join(bundle, 'config.json'), JSON.stringify(documentOf(want)));
       assert.deepEqual(observed(await withLibrary(bundle, root), want), expected(want));
-      if (process.env.LIBCONTAINER_RANDOM_RUNC === '1')
+      // runc knows ids below 2^31 only.
+      const known = want.user.uid < 2 ** 31 && want.user.gid < 2 ** 31;
+      if (known && process.env.LIBCONTAINER_RANDOM_RUNC === '1')
         assert.deepEqual(observed(withRunc(bundle), want), expected(want), 'runc');
     }),
     settings,

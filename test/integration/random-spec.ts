@@ -93,7 +93,7 @@ export const wanted: fc.Arbitrary<Wanted> = fc.record({
   maskedPaths: fc.subarray(['/proc/kcore', '/proc/keys', '/sys/firmware', '/proc/scsi', '/not/there']),
   readonlyPaths: fc.subarray(['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/not/there']),
   pids: fc.integer({ min: 20, max: 5000 }),
-  memory: fc.integer({ min: 32, max: 4096 }).map(mib => (mib << 20) >>> 0),
+  memory: fc.integer({ min: 32, max: 4096 }).map(mib => mib * 1_048_576),
 });
 
 const needs: { readonly [sysctl: string]: string } = {

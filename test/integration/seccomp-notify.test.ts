@@ -251,6 +251,8 @@ function agent(
 }
 
 test('listenerPath: the agent gets state and descriptor, for run and exec', {
+  proves: ['linux.seccomp.listenerPath', 'linux.seccomp.listenerMetadata'],
+  trap: 22,
   requires: ['root', 'seccomp', 'file:/usr/bin/python3'],
 }, async t => {
   const path = join(makeDirectory(t), 'agent.sock');

@@ -12,6 +12,7 @@ import { noUnits, setup, show, units } from './systemd-fixture.ts';
 const nruncPath = join(projectRoot, 'dist/nrunc.cjs');
 
 test('a start that fails after the unit was made takes it back, wherever it fails', {
+  trap: [19, 2],
   requires: ['root', 'systemd', 'init-faults'],
   timeoutMs: 60_000,
 }, async t => {

@@ -9,6 +9,8 @@ import { test } from '../harness/test.ts';
 import { noUnits, pathOf, setup, show } from './systemd-fixture.ts';
 
 test('a container is a scope of its slice, and gone with its destruction', {
+  proves: ['linux.cgroupsPath'],
+  trap: 19,
   requires: ['root', 'systemd'],
 }, async t => {
   const { unit, container, run, id } = await setup(t, { slice: 'system-lcn.slice' });

@@ -61,6 +61,8 @@ const rowsOf = (map: string): string[] =>
     .map(row => row.trim().replaceAll(/\s+/g, ' '));
 
 test('a new user namespace: ids inside are root, outside the mapped ones; all namespaces belong to it', {
+  proves: ['linux.namespaces[user]', 'linux.uidMappings', 'linux.gidMappings'],
+  trap: 10,
   requires: ['root', 'userns'],
 }, async t => {
   const on = await inUserns(t);

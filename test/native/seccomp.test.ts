@@ -73,7 +73,11 @@ const numbers = {
 const options = { requires: ['seccomp'] } as const;
 const onlyX64 = process.arch === 'x64';
 
-test('an allow list: named calls pass, unnamed ones get EPERM, newer ones ENOSYS', options, t => {
+test('an allow list: named calls pass, unnamed ones get EPERM, newer ones ENOSYS', {
+  ...options,
+  proves: ['linux.seccomp.defaultAction', 'linux.seccomp.syscalls[].names'],
+  trap: 22,
+}, t => {
   if (!onlyX64) return t.skip('numbers are those of x86-64');
   const { program, flags } = compile({
     defaultAction: 'SCMP_ACT_ERRNO',
@@ -89,7 +93,15 @@ test('an allow list: named calls pass, unnamed ones get EPERM, newer ones ENOSYS
   assert.equal(answer(program, numbers.read, [], I386), KILL_THREAD, 'an architecture that is not listed');
 });
 
-test('each action and return code arrives in the program', options, t => {
+test('each action and return code arrives in the program', {
+  ...options,
+  proves: [
+    'linux.seccomp.syscalls[].action',
+    'linux.seccomp.syscalls[].errnoRet',
+    'linux.seccomp.defaultErrnoRet',
+  ],
+  trap: 22,
+}, t => {
   if (!onlyX64) return t.skip('numbers are those of x86-64');
   const rows: [string, number | undefined, number][] = [
     ['SCMP_ACT_ERRNO', 13, errno(13)],
@@ -113,7 +125,11 @@ test('each action and return code arrives in the program', options, t => {
   assert.equal(answer(program, numbers.read), errno(99));
 });
 
-test('conditions: all must hold, but several on one argument are alternatives', options, t => {
+test('conditions: all must hold, but several on one argument are alternatives', {
+  ...options,
+  proves: ['linux.seccomp.syscalls[].args'],
+  trap: 22,
+}, t => {
   if (!onlyX64) return t.skip('numbers are those of x86-64');
   const { program } = compile({
     defaultAction: 'SCMP_ACT_ERRNO',
@@ -146,7 +162,11 @@ test('conditions: all must hold, but several on one argument are alternatives', 
   assert.equal(answer(program, numbers.socket, [1n, 1n, 0xffffffffffffffffn]), errno(EPERM));
 });
 
-test('each operator compares 64 bits', options, t => {
+test('each operator compares 64 bits', {
+  ...options,
+  proves: ['linux.seccomp.syscalls[].args'],
+  trap: 22,
+}, t => {
   if (!onlyX64) return t.skip('numbers are those of x86-64');
   const big = 0x1_0000_0005n;
   const rows: [string, readonly [bigint, boolean][]][] = [
@@ -209,7 +229,11 @@ test('each operator compares 64 bits', options, t => {
   }
 });
 
-test('architectures: each has its own stub, x32 by bit 30 of the number', options, t => {
+test('architectures: each has its own stub, x32 by bit 30 of the number', {
+  ...options,
+  proves: ['linux.seccomp.architectures'],
+  trap: 22,
+}, t => {
   if (!onlyX64) return t.skip('numbers are those of x86-64');
   const { program } = compile({
     defaultAction: 'SCMP_ACT_ERRNO',
@@ -290,7 +314,7 @@ test('rules that say what the default says are skipped', options, () => {
   assert.ok(program.length > 0);
 });
 
-test('flags', options, () => {
+test('flags', { ...options, proves: ['linux.seccomp.flags'], trap: 22 }, () => {
   const flagsOf = (flags: readonly string[], syscalls: readonly Rule[] = []) =>
     compile({ defaultAction: 'SCMP_ACT_ALLOW', flags, syscalls }).flags;
   assert.equal(flagsOf([]), 0);

@@ -150,13 +150,17 @@ test('configFromSpec() warns of unknown capabilities and leaves them out', async
 });
 
 test('configFromSpec() ignores unknown properties, other platforms, and empty "not given" strings', {
-  proves: ['windows'],
+  proves: ['vm', 'windows', 'solaris', 'zos', 'freebsd'],
 }, async t => {
   const config = await configFromSpec(
     specWith({
       'x-vendor': { a: 1 },
       'linux.x': 1,
+      vm: { hypervisor: { path: 1 } },
       windows: { layerFolders: ['x'] },
+      solaris: { milestone: 7 },
+      zos: { namespaces: 'x' },
+      freebsd: { jail: {} },
       hostname: '',
       'linux.mountLabel': '',
       'linux.rootfsPropagation': '',
@@ -170,7 +174,14 @@ test('configFromSpec() ignores unknown properties, other platforms, and empty "n
   equal(JSON.stringify(config).includes('vendor'), false);
 });
 
-test('configFromSpec() takes everything that is supported', async t => {
+test('configFromSpec() takes everything that is supported', {
+  proves: [
+    'linux.resources.memory.kernel',
+    'linux.resources.memory.kernelTCP',
+    'linux.resources.memory.useHierarchy',
+  ],
+  trap: 17,
+}, async t => {
   const config = await configFromSpec(
     specWith({
       domainname: 'example.org',
@@ -190,7 +201,14 @@ test('configFromSpec() takes everything that is supported', async t => {
           },
         ],
       },
-      'linux.resources.memory': { limit: 64 << 20, swap: -1, swappiness: 0, kernel: 1 },
+      'linux.resources.memory': {
+        limit: 64 << 20,
+        swap: -1,
+        swappiness: 0,
+        kernel: 1,
+        kernelTCP: 2,
+        useHierarchy: true,
+      },
       'linux.resources.pids': { limit: 0 },
       'linux.resources.unified': { 'memory.high': '1000' },
       'process.scheduler': { policy: 'SCHED_BATCH', nice: 5, flags: ['SCHED_FLAG_RESET_ON_FORK'] },

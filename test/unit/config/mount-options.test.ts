@@ -19,7 +19,9 @@ const none: MountFlags = {
   copyUp: false,
 };
 
-test('parseMountOptions() gives each option its flag', async () => {
+test('parseMountOptions() gives each option its flag', {
+  proves: ['mounts[].options[acl]', 'mounts[].options[noacl]'],
+}, async () => {
   const rows: [options: string[], expected: Partial<MountFlags>][] = [
     [[], {}],
     [['defaults'], {}],
