@@ -316,9 +316,7 @@ JobRequest Arguments::job(const Napi::Value& value) {
       static_cast<uint64_t>(integer(get(object, "cloneFlags"), "job.cloneFlags", 0, 0xffffffff));
   if (const Napi::Value cgroup = get(object, "cgroup"); !cgroup.IsUndefined())
     out.cgroup = path(cgroup, "job.cgroup");
-  if (const Napi::Value entered = get(object, "pidNamespace"); entered.IsNumber())
-    out.pid_namespace = duplicate(entered, "job.pidNamespace");
-  else if (!entered.IsUndefined())
+  if (const Napi::Value entered = get(object, "pidNamespace"); !entered.IsUndefined())
     out.pid_namespace_path = path(entered, "job.pidNamespace");
   out.entered = entered(get(object, "entered"));
   out.user_namespace = user_namespace(get(object, "userNamespace"));
@@ -350,6 +348,8 @@ JobRequest Arguments::job(const Napi::Value& value) {
   out.ask_ready = boolean(get(object, "askReady"), "job.askReady");
   if (const Napi::Value state = get(object, "readyState"); !state.IsUndefined())
     out.ready_state = string(state, "job.readyState");
+  if (const Napi::Value forks = get(object, "forks"); !forks.IsUndefined())
+    out.forks = boolean(forks, "job.forks");
   out.faults = boolean(get(object, "faults"), "job.faults");
   return out;
 }

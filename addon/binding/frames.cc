@@ -112,6 +112,12 @@ bool decode_frame(std::string_view packet, Frame& out) {
         else
           reader.skip(wire_type);
         break;
+      case 'P':
+        if (field == 1 && wire_type == 0)
+          out.pid = reader.varint();
+        else
+          reader.skip(wire_type);
+        break;
       case 'E':
         read_failed(reader, field, wire_type, out);
         break;

@@ -14,6 +14,7 @@ struct Frame {
   char type = 0;
   std::string name;                 // S, F
   std::vector<uint64_t> durations;  // W, X
+  uint64_t pid = 0;                 // P
   uint32_t index = 0;               // E and below
   std::string step, syscall, args, reason, detail;
   int32_t error = 0;

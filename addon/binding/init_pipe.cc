@@ -22,9 +22,9 @@ std::string with_pid(const std::string& text, pid_t pid) {
   return out;
 }
 
-ssize_t receive_packet(int pipe, char* buffer, size_t size, sys::Fd& fd) {
+ssize_t receive_packet(int pipe, char* buffer, size_t size, sys::Fd& fd, pid_t& sender) {
   union {
-    char bytes[CMSG_SPACE(sizeof(int) * 4)];
+    char bytes[CMSG_SPACE(sizeof(int) * 4) + CMSG_SPACE(sizeof(ucred))];
     cmsghdr align;
   } control;
   iovec part{buffer, size};
@@ -34,10 +34,17 @@ ssize_t receive_packet(int pipe, char* buffer, size_t size, sys::Fd& fd) {
   message.msg_control = &control;
   message.msg_controllen = sizeof control;
   ssize_t got = 0;
+  sender = 0;
   do got = ::recvmsg(pipe, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   while (got < 0 && errno == EINTR);
   if (got < 0) return got;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS) {
+      ucred credentials{};
+      std::memcpy(&credentials, CMSG_DATA(header), sizeof credentials);
+      sender = credentials.pid;
+      continue;
+    }
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (size_t i = 0; i < count; i++) {

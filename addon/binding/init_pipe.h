@@ -13,6 +13,7 @@ namespace binding {
 // Every "@PID@" replaced.
 std::string with_pid(const std::string& text, pid_t pid);
 // One packet without waiting. Returns recvmsg's result; a descriptor that came along is the caller's.
-ssize_t receive_packet(int pipe, char* buffer, size_t size, sys::Fd& fd);
+// `sender` is the pid that the kernel tells on a socket with SO_PASSCRED, else 0.
+ssize_t receive_packet(int pipe, char* buffer, size_t size, sys::Fd& fd, pid_t& sender);
 
 }  // namespace binding

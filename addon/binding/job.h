@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "binding/birth.h"
 #include "binding/mapped_tree.h"
 #include "binding/operations.h"
 #include "sys/calls.h"
@@ -72,7 +73,6 @@ struct JobRequest {
   uint64_t clone_flags = 0;
   std::string cgroup;
   std::string pid_namespace_path;
-  sys::Fd pid_namespace;
   std::vector<EnteredNamespace> entered;
   UserNamespaceWork user_namespace;
   std::array<sys::Fd, 3> stdio;
@@ -81,6 +81,7 @@ struct JobRequest {
   std::optional<StateFile> state_file;
   bool ask_ready = false;
   std::string ready_state;
+  bool forks = false;
   bool faults = false;
 };
 
@@ -98,6 +99,12 @@ struct Job {
 
   // The spawner's alone.
   pid_t pid = 0;
+  std::unique_ptr<Birth> birth;  // until init is known to execute
+  Operations operations;         // what was done before the clone: taken back when init cannot be executed
+  // A job that forks: pid and pidfd are those of the first stage until it has named the second one.
+  bool born = false;
+  sys::Fd first;       // the first stage, until it is reaped
+  bool stray = false;  // the first stage died; the second, which nobody has named, has yet to
   uint64_t start_time = 0;
   sys::NewFile state;  // written while init works, published when it is ready
   std::vector<uint64_t> durations;

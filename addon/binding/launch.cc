@@ -27,28 +27,46 @@ namespace binding {
 
 namespace {
 
-constexpr size_t stack_size = 64U * 1024U;
-constexpr size_t guard_size = 64U * 1024U;  // a whole page on every page size of arm64
 constexpr int signal_count = 64;
 // sigset_t of the kernel, not of libc: libc's functions leave out the signals that it keeps for itself.
 using KernelSignalSet = uint64_t;
 
-// All that the child needs. It shares our memory and must not allocate, lock or touch anything else.
-struct ChildPlan {
-  int* sources;  // by target number
-  int targets;
-  int init;
-  char* const* argv;
-  char* const* envp;
-  const char* failed_call;
-  int error;
-  bool handlers_kept;
-  bool keeps_capabilities;
-};
+// The child shares our memory, thread-local storage included, and our thread runs on: a libc function would
+// write to its errno. Returns a negative errno.
+long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) {
+#if defined(__x86_64__)
+  long result = number;
+  register long fourth __asm__("r10") = d;
+  register long fifth __asm__("r8") = e;
+  __asm__ volatile("syscall"
+                   : "+a"(result)
+                   : "D"(a), "S"(b), "d"(c), "r"(fourth), "r"(fifth)
+                   : "rcx", "r11", "memory");
+  return result;
+#elif defined(__aarch64__)
+  register long result __asm__("x0") = a;
+  register long second __asm__("x1") = b;
+  register long third __asm__("x2") = c;
+  register long fourth __asm__("x3") = d;
+  register long fifth __asm__("x4") = e;
+  register long call __asm__("x8") = number;
+  __asm__ volatile("svc #0"
+                   : "+r"(result)
+                   : "r"(second), "r"(third), "r"(fourth), "r"(fifth), "r"(call)
+                   : "memory");
+  return result;
+#else
+#error "x86-64 and arm64 only"
+#endif
+}
 
-int fail(ChildPlan& plan, const char* call) {
-  plan.error = errno;
-  plan.failed_call = call;
+long address(const volatile void* pointer) {
+  return reinterpret_cast<long>(pointer);
+}
+
+int fail(Birth& birth, const char* call, long result) {
+  birth.error = static_cast<int>(-result);
+  birth.failed_call = call;
   return 127;
 }
 
@@ -63,7 +81,7 @@ void reset_dispositions() {
   } action{};
   for (int number = 1; number <= signal_count; number++)
     if (number != SIGKILL && number != SIGSTOP)
-      ::syscall(SYS_rt_sigaction, number, &action, nullptr, sizeof(KernelSignalSet));
+      raw(SYS_rt_sigaction, number, address(&action), 0, sizeof(KernelSignalSet));
 }
 
 // close_range without close_range: what /proc lists. Nothing is closed meanwhile, so the listing is whole.
@@ -75,12 +93,12 @@ bool mark_listed(int first) {
     unsigned char type;
     char name[];
   };
-  const int directory = static_cast<int>(
-      ::syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+  const long directory =
+      raw(SYS_openat, AT_FDCWD, address("/proc/self/fd"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory < 0) return false;
   alignas(Entry) char buffer[4096];
   for (;;) {
-    const long size = ::syscall(SYS_getdents64, directory, buffer, sizeof buffer);
+    const long size = raw(SYS_getdents64, directory, address(buffer), sizeof buffer);
     if (size <= 0) return size == 0;
     for (long at = 0; at < size;) {
       const auto* entry = reinterpret_cast<const Entry*>(buffer + at);
@@ -88,56 +106,64 @@ bool mark_listed(int first) {
       int fd = 0;
       for (const char* digit = entry->name; *digit >= '0' && *digit <= '9'; digit++)
         fd = fd * 10 + (*digit - '0');
-      if (entry->name[0] != '.' && fd >= first && ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return false;
+      if (entry->name[0] != '.' && fd >= first && raw(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC) != 0) return false;
     }
   }
 }
 
 // Born in a new user namespace the child has all capabilities there, but no id yet: an execve would take them
 // (user_namespaces(7)), the ambient ones excepted. Init drops them with the rest.
-int keep_capabilities(ChildPlan& plan) {
+int keep_capabilities(Birth& birth) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct sets[2]{};
-  if (::syscall(SYS_capget, &header, sets) != 0) return fail(plan, "capget");
+  if (const long result = raw(SYS_capget, address(&header), address(sets)); result != 0)
+    return fail(birth, "capget", result);
   for (__user_cap_data_struct& set : sets) set.inheritable = set.permitted;
-  if (::syscall(SYS_capset, &header, sets) != 0) return fail(plan, "capset");
+  if (const long result = raw(SYS_capset, address(&header), address(sets)); result != 0)
+    return fail(birth, "capset", result);
   for (unsigned capability = 0; capability < 64; capability++) {
     if ((sets[capability / 32].permitted >> capability % 32 & 1U) == 0) continue;
-    if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
-      return fail(plan, "prctl(PR_CAP_AMBIENT_RAISE)");
+    const long result = raw(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, static_cast<long>(capability));
+    if (result != 0) return fail(birth, "prctl(PR_CAP_AMBIENT_RAISE)", result);
   }
   return 0;
 }
 
-// Runs in the child: memory is shared, the parent's thread waits; the descriptor table is the child's own.
+// Runs in the child: memory is shared, the descriptor table is the child's own. No libc, no allocation, no
+// lock.
 int child_main(void* argument) {
-  ChildPlan& plan = *static_cast<ChildPlan*>(argument);
-  // First out of the way of the final layout, then into it: no dup2 overwrites what a later one still needs.
-  for (int target = 0; target < plan.targets; target++) {
-    if (plan.sources[target] >= plan.targets) continue;
-    const int moved = ::fcntl(plan.sources[target], F_DUPFD_CLOEXEC, plan.targets);
-    if (moved < 0) return fail(plan, "fcntl(F_DUPFD_CLOEXEC)");
-    plan.sources[target] = moved;
+  Birth& birth = *static_cast<Birth*>(argument);
+  int* const sources = birth.sources.data();
+  const int targets = static_cast<int>(birth.sources.size());
+  // First out of the way of the final layout, then into it: no dup3 overwrites what a later one still needs.
+  for (int target = 0; target < targets; target++) {
+    if (sources[target] >= targets) continue;
+    const long moved = raw(SYS_fcntl, sources[target], F_DUPFD_CLOEXEC, targets);
+    if (moved < 0) return fail(birth, "fcntl(F_DUPFD_CLOEXEC)", moved);
+    sources[target] = static_cast<int>(moved);
   }
-  if (plan.init < plan.targets) {
-    plan.init = ::fcntl(plan.init, F_DUPFD_CLOEXEC, plan.targets);
-    if (plan.init < 0) return fail(plan, "fcntl(F_DUPFD_CLOEXEC)");
+  if (birth.init < targets) {
+    const long moved = raw(SYS_fcntl, birth.init, F_DUPFD_CLOEXEC, targets);
+    if (moved < 0) return fail(birth, "fcntl(F_DUPFD_CLOEXEC)", moved);
+    birth.init = static_cast<int>(moved);
   }
-  // dup2 clears CLOEXEC, here and nowhere else: in the parent's table a sibling's exec could inherit the
+  // dup3 clears CLOEXEC, here and nowhere else: in the parent's table a sibling's exec could inherit the
   // number.
-  for (int target = 0; target < plan.targets; target++)
-    if (::dup2(plan.sources[target], target) < 0) return fail(plan, "dup2");
+  for (int target = 0; target < targets; target++)
+    if (const long result = raw(SYS_dup3, sources[target], target); result < 0)
+      return fail(birth, "dup3", result);
   // What the host process opened without CLOEXEC must not get into the container (CVE-2024-21626).
-  if (::syscall(SYS_close_range, plan.targets, ~0U, CLOSE_RANGE_CLOEXEC) != 0 &&
-      ((errno != ENOSYS && errno != EPERM) || !mark_listed(plan.targets)))
-    return fail(plan, "close_range");
-  if (plan.keeps_capabilities)
-    if (const int failed = keep_capabilities(plan)) return failed;
-  if (plan.handlers_kept) reset_dispositions();
+  if (const long result = raw(SYS_close_range, targets, static_cast<long>(~0U), CLOSE_RANGE_CLOEXEC);
+      result != 0 && ((result != -ENOSYS && result != -EPERM) || !mark_listed(targets)))
+    return fail(birth, "close_range", result);
+  if (birth.keeps_capabilities)
+    if (const int failed = keep_capabilities(birth)) return failed;
+  if (birth.handlers_kept) reset_dispositions();
   const KernelSignalSet none = 0;
-  ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof none);
-  ::syscall(SYS_execveat, plan.init, "", plan.argv, plan.envp, AT_EMPTY_PATH);
-  return fail(plan, "execveat");
+  raw(SYS_rt_sigprocmask, SIG_SETMASK, address(&none), 0, sizeof none);
+  return fail(
+      birth, "execveat",
+      raw(SYS_execveat, birth.init, address(""), address(birth.argv), address(birth.envp), AT_EMPTY_PATH));
 }
 
 // "CLONE_NEWPID|CLONE_NEWNET"
@@ -164,10 +190,6 @@ bool cgroup_refused(int error) {
 
 }  // namespace
 
-Launcher::~Launcher() {
-  if (stack_ != nullptr) ::munmap(stack_, stack_size + guard_size);
-}
-
 void Launcher::configure(std::string init, std::string init_faults) {
   if (init != init_.path) init_ = {std::move(init), {}};
   if (init_faults != init_faults_.path) init_faults_ = {std::move(init_faults), {}};
@@ -188,37 +210,45 @@ sys::Status Launcher::prepare_init(bool faults, int& out) {
   return {};
 }
 
-sys::Status Launcher::prepare_stack() {
-  if (stack_ != nullptr) return {};
-  void* memory =
-      ::mmap(nullptr, stack_size + guard_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return sys::failure("mmap", "stack of the child");
-  if (::mprotect(memory, guard_size, PROT_NONE) != 0) {
-    const sys::Failure failed = sys::failure("mprotect", "stack of the child");
-    ::munmap(memory, stack_size + guard_size);
-    return failed;
+sys::Status Launcher::prepare_birth(std::unique_ptr<Birth>& out) {
+  if (!spare_.empty()) {
+    out = std::move(spare_.back());
+    spare_.pop_back();
+    return {};
   }
-  stack_ = memory;
+  out = std::make_unique<Birth>();
+  void* memory = ::mmap(nullptr, Birth::stack_size + Birth::guard_size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return sys::failure("mmap", "stack of the child");
+  out->stack = memory;
+  if (::mprotect(memory, Birth::guard_size, PROT_NONE) != 0)
+    return sys::failure("mprotect", "stack of the child");
   return {};
+}
+
+void Launcher::recycle(std::unique_ptr<Birth> birth) {
+  constexpr size_t most_spares = 16;
+  // Cannot be; memory that is written to by another process must not be reused.
+  if (__atomic_load_n(&birth->child_tid, __ATOMIC_ACQUIRE) != 0 && birth->in_child) {
+    (void)birth.release();
+    return;
+  }
+  birth->in_child = false;
+  birth->failed_call = nullptr;
+  birth->handlers_kept = false;
+  if (spare_.size() < most_spares) spare_.push_back(std::move(birth));
 }
 
 // setns(CLONE_NEWPID) only says where the children of this one thread are born: pid_namespaces(7).
 sys::Status Launcher::enter_pid_namespace(const JobRequest& request, bool& entered) {
-  if (request.pid_namespace_path.empty() && !request.pid_namespace) return {};
+  const std::string& path = request.pid_namespace_path;
+  if (path.empty()) return {};
   if (!own_pid_namespace_)
     if (auto failed = sys::open_file(own_pid_namespace_, "/proc/thread-self/ns/pid", O_RDONLY)) return failed;
   sys::Fd opened;
-  int fd = request.pid_namespace.get();
-  if (!request.pid_namespace_path.empty()) {
-    if (auto failed = sys::open_file(opened, request.pid_namespace_path, O_RDONLY)) return failed;
-    fd = opened.get();
-  }
-  if (::setns(fd, CLONE_NEWPID) != 0)
-    return sys::failure(
-        "setns",
-        (request.pid_namespace_path.empty() ? "pidfd" : sys::quoted(request.pid_namespace_path)) +
-            ", CLONE_NEWPID",
-        request.pid_namespace_path);
+  if (auto failed = sys::open_file(opened, path, O_RDONLY)) return failed;
+  if (::setns(opened.get(), CLONE_NEWPID) != 0)
+    return sys::failure("setns", sys::quoted(path) + ", CLONE_NEWPID", path);
   entered = true;
   return {};
 }
@@ -278,17 +308,18 @@ sys::Status Launcher::launch(Job& job) {
     errno = EXDEV;
     return sys::failure("setns", "own pid namespace, CLONE_NEWPID");
   }
-  ChildPlan plan{};
-  if (auto failed = prepare_stack()) return failed;
-  if (auto failed = prepare_init(request.faults, plan.init)) return failed;
+  std::unique_ptr<Birth> birth;
+  if (auto failed = prepare_birth(birth)) return failed;
+  if (auto failed = prepare_init(request.faults, birth->init)) return failed;
 
   sys::Fd plan_memfd;
   if (auto failed = sys::sealed_memfd(plan_memfd, "libcontainer-plan", request.plan, false)) return failed;
   for (Slot& slot : request.slots) {
     if (slot.fd) continue;
-    auto failed =
-        slot.tree ? make_mapped_tree(*slot.tree, static_cast<char*>(stack_) + guard_size, stack_size, slot.fd)
-                  : sys::open_file(slot.fd, slot.path, slot.flags);
+    auto failed = slot.tree
+                      ? make_mapped_tree(*slot.tree, static_cast<char*>(birth->stack) + Birth::guard_size,
+                                         Birth::stack_size, slot.fd)
+                      : sys::open_file(slot.fd, slot.path, slot.flags);
     if (failed) return failed;
   }
   sys::Fd cgroup;
@@ -300,37 +331,40 @@ sys::Status Launcher::launch(Job& job) {
   sys::Fd ours(pair[0]);
   sys::Fd theirs(pair[1]);
 
-  std::vector<int> sources;
+  // Frames of the first stage are told from those of others by the pid that the kernel adds (unix(7)).
+  const int enabled = request.forks ? 1 : 0;
+  if (request.forks && ::setsockopt(ours.get(), SOL_SOCKET, SO_PASSCRED, &enabled, sizeof enabled) != 0)
+    return sys::failure("setsockopt", "init pipe, SO_PASSCRED");
+
+  std::vector<int>& sources = birth->sources;
+  sources.clear();
   for (const sys::Fd& fd : request.stdio) sources.push_back(fd.get());
   for (const sys::Fd& fd : request.preserved) sources.push_back(fd.get());
   const int pipe_number = static_cast<int>(sources.size());
   sources.push_back(theirs.get());
   sources.push_back(plan_memfd.get());
   for (const Slot& slot : request.slots) sources.push_back(slot.fd.get());
-  char numbers[3][12];
-  for (int i = 0; i < 3; i++) std::snprintf(numbers[i], sizeof numbers[i], "%d", pipe_number + i);
-  char name[] = "init";
-  char* const argv[] = {name, numbers[0], numbers[1], numbers[2], nullptr};
-  // Nothing of the host's environment gets near the container.
-  char* const envp[] = {nullptr};
-  plan.sources = sources.data();
-  plan.targets = static_cast<int>(sources.size());
-  plan.argv = argv;
-  plan.envp = envp;
+  birth->argv[0] = birth->name;
+  for (int i = 0; i < 3; i++) {
+    std::snprintf(birth->numbers[i], sizeof birth->numbers[i], "%d", pipe_number + i);
+    birth->argv[i + 1] = birth->numbers[i];
+  }
+  birth->child_tid = 1;
 
   int pidfd = -1;
   clone_args args{};
-  args.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | request.clone_flags;
+  args.flags = CLONE_VM | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_CHILD_CLEARTID | request.clone_flags;
   args.exit_signal = SIGCHLD;
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
-  args.stack = reinterpret_cast<uint64_t>(stack_) + guard_size;
-  args.stack_size = stack_size;
+  args.child_tid = reinterpret_cast<uint64_t>(&birth->child_tid);
+  args.stack = reinterpret_cast<uint64_t>(birth->stack) + Birth::guard_size;
+  args.stack_size = Birth::stack_size;
   if (cgroup) {
     args.flags |= CLONE_INTO_CGROUP;
     args.cgroup = static_cast<uint64_t>(cgroup.get());
   }
 
-  plan.keeps_capabilities = (request.clone_flags & CLONE_NEWUSER) != 0;
+  birth->keeps_capabilities = (request.clone_flags & CLONE_NEWUSER) != 0;
   if (auto failed = enter_namespaces(request)) {
     (void)leave_namespaces();
     return failed;
@@ -344,39 +378,30 @@ sys::Status Launcher::launch(Job& job) {
   const KernelSignalSet all = ~KernelSignalSet{0};
   KernelSignalSet former = 0;
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &former, sizeof all);
-  pid_t pid = sys::clone3(args, child_main, &plan);
+  pid_t pid = sys::clone3(args, child_main, birth.get());
   // EPERM too: some sandboxes answer with it. Where it was meant, clone(2) says the same.
   if (pid < 0 && (errno == ENOSYS || errno == EPERM) && !cgroup) {
-    plan.handlers_kept = true;
-    pid = sys::clone_classic(args, child_main, &plan);
+    birth->handlers_kept = true;
+    pid = sys::clone_classic(args, child_main, birth.get());
   }
   sys::Status failed;
   if (pid < 0) {
     failed = sys::failure("clone3", flag_names(args.flags), request.cgroup);
     if (cgroup && cgroup_refused(failed->error)) failed->reason = "CLONE_INTO_CGROUP";
+    recycle(std::move(birth));
   }
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &former, nullptr, sizeof former);
-  if (entered)
-    if (auto stranded = leave_pid_namespace(); stranded && !failed) failed = stranded;
-
-  if (!left_.empty())
-    if (auto stranded = leave_namespaces(); stranded && !failed) failed = stranded;
-
-  sys::Fd child(pidfd);
-  if (pid > 0 && (plan.failed_call != nullptr || failed)) {
-    if (plan.failed_call != nullptr) failed = sys::Failure{plan.failed_call, "", plan.error, "", ""};
-    (void)sys::pidfd_send_signal(child.get(), SIGKILL);
-    siginfo_t info{};
-    while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(child.get()), &info,
-                    WEXITED | __WALL) != 0 &&
-           errno == EINTR) {
-    }
-  }
-  if (failed) return failed;
+  bool stranded = entered && leave_pid_namespace().has_value();
+  if (!left_.empty()) stranded |= leave_namespaces().has_value();
+  if (pid < 0) return failed;
   job.pid = pid;
+  birth->in_child = true;
+  job.birth = std::move(birth);
   const std::lock_guard<std::mutex> lock(job.mutex);
-  job.pidfd = std::move(child);
+  job.pidfd = sys::Fd(pidfd);
   job.pipe = std::move(ours);
+  // This one was born where it should be, but nothing can be started any more: better that somebody looks.
+  if (stranded) (void)sys::pidfd_send_signal(pidfd, SIGKILL);
   return {};
 }
 

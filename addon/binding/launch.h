@@ -3,6 +3,7 @@
 // of the daemon) and one execveat of a sealed memfd. Runs on the spawner thread only.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,15 +18,17 @@ class Launcher {
   Launcher() = default;
   Launcher(const Launcher&) = delete;
   Launcher& operator=(const Launcher&) = delete;
-  ~Launcher();
 
   void configure(std::string init, std::string init_faults);
-  // Opens the slots, makes pipe and plan, clones. On success the job has pid, pidfd and its end of the pipe.
+  // Opens the slots, makes pipe and plan, clones, and does not wait for the child's execve. On success the
+  // job has pid, pidfd, its end of the pipe, and what it shares with the child until then.
   sys::Status launch(Job& job);
+  // Takes back what was shared with a child that has executed init or has ended.
+  void recycle(std::unique_ptr<Birth> birth);
 
  private:
   sys::Status prepare_init(bool faults, int& out);
-  sys::Status prepare_stack();
+  sys::Status prepare_birth(std::unique_ptr<Birth>& out);
   sys::Status enter_namespaces(const JobRequest& request);
   sys::Status leave_namespaces();
   sys::Status enter_pid_namespace(const JobRequest& request, bool& entered);
@@ -37,7 +40,7 @@ class Launcher {
   };
   Executable init_;
   Executable init_faults_;
-  void* stack_ = nullptr;
+  std::vector<std::unique_ptr<Birth>> spare_;
   sys::Fd own_pid_namespace_;
   struct Left {
     int type;

@@ -25,8 +25,13 @@ namespace {
 constexpr size_t largest_frame = 64U * 1024U;
 constexpr size_t thread_stack = 256U * 1024U;
 constexpr int events_per_turn = 64;
-// In the low bit of epoll's data: which descriptor of the job. Null is the wake-up.
+// In the low bits of epoll's data: which descriptor of the job. Null is the wake-up.
 constexpr uint64_t pipe_tag = 1;
+constexpr uint64_t first_tag = 2;
+constexpr uint64_t tags = pipe_tag | first_tag;
+// Nothing tells of the end of a process that nobody has a pidfd of; it happens at most once in a start that
+// was killed from outside.
+constexpr int stray_pause_ms = 5;
 
 }  // namespace
 
@@ -129,7 +134,8 @@ void* Spawner::thread_main(void* self) {
 void Spawner::loop() {
   epoll_event events[events_per_turn];
   while (!orphaned_ || !jobs_.empty()) {
-    const int count = ::epoll_wait(epoll_.get(), events, events_per_turn, -1);
+    const int pause = strays_.empty() ? -1 : stray_pause_ms;
+    const int count = ::epoll_wait(epoll_.get(), events, events_per_turn, pause);
     if (count < 0) continue;  // EINTR: the only cause there is
     bool woken = false;
     // Pipes first: 'running' comes before 'exit' when both are there.
@@ -138,12 +144,18 @@ void Spawner::loop() {
       if (data == 0)
         woken = true;
       else if ((data & pipe_tag) != 0)
-        read_pipe(*reinterpret_cast<Job*>(data & ~pipe_tag));
+        read_pipe(*reinterpret_cast<Job*>(data & ~tags));
     }
     for (int i = 0; i < count; i++) {
       const uint64_t data = events[i].data.u64;
-      if (data != 0 && (data & pipe_tag) == 0) on_exit(*reinterpret_cast<Job*>(data));
+      if (data == 0 || (data & pipe_tag) != 0) continue;
+      Job& job = *reinterpret_cast<Job*>(data & ~tags);
+      if ((data & first_tag) != 0)
+        reap_first(job);
+      else
+        on_exit(job);
     }
+    end_strays();
     flush();
     if (woken) run_inbox();
     flush();
@@ -183,7 +195,7 @@ void Spawner::run_inbox() {
 
 void Spawner::run_job(const std::shared_ptr<Job>& job) {
   jobs_.emplace(job.get(), job);
-  Operations operations;
+  Operations& operations = job->operations;
   bool aborted = false;
   {
     const std::lock_guard<std::mutex> lock(job->mutex);
@@ -214,12 +226,20 @@ void Spawner::run_job(const std::shared_ptr<Job>& job) {
            errno == EINTR) {
     }
     operations.undo();
+    executed(*job);
     fail(*job, Stage::spawn, -1, "clone", std::move(*failed), {}, true);
     return;
   }
   prepare_state(*job);
   const std::lock_guard<std::mutex> lock(job->mutex);
   if (job->aborted) (void)sys::pidfd_send_signal(job->pidfd.get(), SIGKILL);
+}
+
+// init has said something, or the child has ended: nobody uses the memory that was shared with it.
+void Spawner::executed(Job& job) {
+  if (!job.birth) return;
+  launcher_.recycle(std::move(job.birth));
+  job.operations = {};
 }
 
 // JavaScript may keep the handle for long; the descriptors must go now: ours would keep pipes and terminals
@@ -229,7 +249,6 @@ void Spawner::release_request(Job& job) {
   request.stdio = {};
   request.preserved.clear();
   request.slots.clear();
-  request.pid_namespace.reset();
   request.plan = {};
   request.before = {};
 }
@@ -250,12 +269,16 @@ void Spawner::read_pipe(Job& job) {
   char buffer[largest_frame];
   while (job.pipe) {
     sys::Fd fd;
-    const ssize_t got = receive_packet(job.pipe.get(), buffer, sizeof buffer, fd);
+    pid_t sender = 0;
+    const ssize_t got = receive_packet(job.pipe.get(), buffer, sizeof buffer, fd, sender);
     if (got < 0 && errno == EAGAIN) return;
     if (got == 0 || (got < 0 && errno != EMSGSIZE)) {
       on_pipe_closed(job);
       return;
     }
+    executed(job);
+    // The second stage says nothing before it is answered; who speaks in its name controls it with ptrace(2).
+    if (job.request.forks && !job.born && sender != job.pid) continue;
     Frame frame;
     if (got < 0 || !decode_frame({buffer, static_cast<size_t>(got)}, frame)) {
       fail(job, Stage::init, -1, "", {"recvmsg", "init pipe", EBADMSG, "", ""},
@@ -292,6 +315,9 @@ void Spawner::on_frame(Job& job, const Frame& frame, sys::Fd fd) {
       job.executing = true;
       job.durations = frame.durations;
       break;
+    case 'P':
+      on_birth(job, frame, std::move(fd));
+      break;
     case 'F':
       if (!fd) break;
       event.type = EventType::fd;
@@ -313,6 +339,75 @@ void Spawner::on_frame(Job& job, const Frame& frame, sys::Fd fd) {
            "init sent a frame of unknown type");
       (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
       drop_pipe(job);
+  }
+}
+
+// The second stage waits for the answer: until then it is found by its process group (has_stray), afterwards
+// by its pidfd, whatever happens to the first stage.
+void Spawner::on_birth(Job& job, const Frame& frame, sys::Fd pidfd) {
+  sys::Status failed;
+  if (!job.request.forks || job.born || !pidfd || frame.pid < 2 || frame.pid > INT32_MAX) {
+    errno = EBADMSG;
+    failed = sys::failure("recvmsg", "init pipe");
+  }
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = reinterpret_cast<uint64_t>(&job);
+  if (!failed && ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, pidfd.get(), &event) != 0)
+    failed = sys::failure("epoll_ctl", "EPOLL_CTL_ADD, pidfd");
+  if (failed) {
+    fail_in_parent(job, "forkInto", std::move(*failed));
+    return;
+  }
+  if (auto refused = set_limits(static_cast<pid_t>(frame.pid), job.request.user_namespace.limits)) {
+    (void)sys::pidfd_send_signal(pidfd.get(), SIGKILL);
+    fail_in_parent(job, "rlimit", std::move(*refused));
+    return;
+  }
+  // It ends at once; who looks for its end every time something else happens need not be woken up for it.
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, job.pidfd.get(), nullptr);
+  const std::lock_guard<std::mutex> lock(job.mutex);
+  job.born = true;
+  job.pid = static_cast<pid_t>(frame.pid);
+  job.first = std::move(job.pidfd);
+  job.pidfd = std::move(pidfd);
+  if (job.aborted) (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
+  const std::string answer = go_frame({});
+  // A failure shows itself as the end of the pipe.
+  (void)::send(job.pipe.get(), answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void Spawner::reap_first(Job& job) {
+  if (!job.first) return;
+  siginfo_t info{};
+  const int result = ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(job.first.get()), &info,
+                              WEXITED | WNOHANG | __WALL);
+  if (result == 0 && info.si_pid == 0) return;
+  job.first.reset();
+  if (!job.over) return;
+  ended_.push_back(shared(job));
+  jobs_.erase(&job);
+}
+
+// The first stage was killed, perhaps between its clone and the frame that tells of it. Its child is ours
+// then (CLONE_PARENT) and still of its process group, whose number nobody else can get while the child is
+// there.
+bool Spawner::has_stray(Job& job) {
+  siginfo_t info{};
+  return ::waitid(P_PGID, static_cast<id_t>(job.pid), &info, WEXITED | WNOHANG | __WALL) == 0 &&
+         info.si_pid == 0;
+}
+
+void Spawner::end_strays() {
+  for (size_t at = 0; at < strays_.size();) {
+    Job& job = *strays_[at].job;
+    if (has_stray(job)) {
+      at++;
+      continue;
+    }
+    Event event = std::move(strays_[at]);
+    strays_.erase(strays_.begin() + static_cast<ptrdiff_t>(at));
+    finish(job, std::move(event));
   }
 }
 
@@ -349,6 +444,7 @@ void Spawner::fail_state(Job& job, sys::Failure failure) {
 
 // While init does its steps on another processor; what is left for the moment when it is ready is a rename.
 void Spawner::prepare_state(Job& job) {
+  if (job.request.forks) return;
   job.start_time = sys::start_time(job.pid, true);
   if (!job.request.state_file) return;
   const StateFile& file = *job.request.state_file;
@@ -387,7 +483,7 @@ void Spawner::on_ready(Job& job) {
 
 void Spawner::on_pipe_closed(Job& job) {
   drop_pipe(job);
-  if (job.failed) return;
+  if (job.failed || (job.birth && job.birth->failed_call != nullptr)) return;
   if (!job.executing) {
     if (!job.aborted)
       fail(job, Stage::died, -1, "", {"", "", 0, "", ""}, "init closed its pipe without a word");
@@ -410,13 +506,23 @@ void Spawner::drop_pipe(Job& job) {
 }
 
 void Spawner::on_exit(Job& job) {
-  if (job.over) return;
+  if (job.over || job.stray) return;
   // What init said before it died is still in the socket.
   read_pipe(job);
+  const bool unborn = job.request.forks && !job.born;
   siginfo_t info{};
-  const int result = ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(job.pidfd.get()), &info,
-                              WEXITED | WNOHANG | __WALL);
+  const auto look = [&](int more) {
+    return ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(job.pidfd.get()), &info,
+                    WEXITED | WNOHANG | __WALL | more);
+  };
+  int result = look(unborn ? WNOWAIT : 0);
   if (result == 0 && info.si_pid == 0) return;
+  if (unborn) {
+    // As long as it is a zombie nobody else can have its number. Without a group of its own it has no child
+    // yet.
+    ::kill(-job.pid, SIGKILL);
+    result = look(0);
+  }
   if (job.pipe) on_pipe_closed(job);
   {
     const std::lock_guard<std::mutex> lock(job.mutex);
@@ -437,9 +543,37 @@ void Spawner::on_exit(Job& job) {
     // us.
     event.status = 255;
   }
-  emit(std::move(event));
+  job.stray = unborn && has_stray(job);
+  if (job.stray)
+    strays_.push_back(std::move(event));
+  else
+    finish(job, std::move(event));
+}
+
+// All processes of the job are gone, but for a first stage that has done its part.
+void Spawner::finish(Job& job, Event exit) {
   job.state.discard();
+  // init was never executed: there was no process as far as anybody else can tell.
+  if (job.birth && job.birth->failed_call != nullptr) {
+    sys::Failure failure{job.birth->failed_call, "", job.birth->error, "", ""};
+    job.operations.undo();
+    executed(job);
+    fail(job, Stage::spawn, -1, "clone", std::move(failure), {}, true);
+    return;
+  }
+  executed(job);
+  emit(std::move(exit));
   job.over = true;
+  reap_first(job);
+  if (job.first) {
+    // Somebody has stopped it.
+    (void)sys::pidfd_send_signal(job.first.get(), SIGKILL);
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = reinterpret_cast<uint64_t>(&job) | first_tag;
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, job.first.get(), &event) == 0) return;
+  }
+  if (!jobs_.contains(&job)) return;
   ended_.push_back(shared(job));
   jobs_.erase(&job);
 }

@@ -43,6 +43,12 @@ class Spawner : public std::enable_shared_from_this<Spawner> {
   void run_inbox();
   void run_job(const std::shared_ptr<Job>& job);
   static void release_request(Job& job);
+  void executed(Job& job);
+  void on_birth(Job& job, const Frame& frame, sys::Fd pidfd);
+  void reap_first(Job& job);
+  bool has_stray(Job& job);
+  void end_strays();
+  void finish(Job& job, Event exit);
   sys::Status watch(Job& job);
   void read_pipe(Job& job);
   void on_frame(Job& job, const Frame& frame, sys::Fd fd);
@@ -83,6 +89,7 @@ class Spawner : public std::enable_shared_from_this<Spawner> {
   std::unordered_map<Job*, std::shared_ptr<Job>> jobs_;
   std::vector<std::shared_ptr<Job>> ended_;  // until the end of the turn: epoll may still name them
   std::vector<Event> pending_;
+  std::vector<Event> strays_;  // the exits of first stages, told when their second stages are gone, too
   bool urgent_ = false;
   bool orphaned_ = false;
 };

@@ -35,12 +35,15 @@ class Arena {
   size_t used_ = 0;
 };
 
+class Faults;
+
 struct Init {
   static constexpr size_t max_steps = 4096;
   static constexpr size_t max_durations = 1024;
   static constexpr size_t max_views = 1024;
   static constexpr uint32_t max_late = 256;
 
+  Faults* faults = nullptr;  // for a place inside of a step
   int pipe = -1;
   int first_slot = -1;
   int fifo = -1;  // O_PATH descriptor of exec.fifo, when a waitStart step has one
@@ -48,6 +51,9 @@ struct Init {
   Message exec;               // the exec step: hooks may inherit its environment, `user` looks for its home
   bool waits = false;         // a waitStart step follows: problems of the executable are worth finding early
   bool needs_procfs = false;  // a later step writes to /proc
+  bool forks = false;         // a forkInto step follows
+  bool visible = false;       // to a container's processes, while this one is still privileged
+  bool terminal = false;      // stdio is the container's terminal
   bool answered = false;      // the parent has said Go after ready: init may live on without it
 
   // The rootfs: a descriptor of its root directory; every path of the config is resolved in it. Opened lazily

@@ -92,6 +92,7 @@ static Result check_plan(Init& init, Bytes* steps, const Kind** kinds) {
       return;
     }
     init.waits |= kind->run == steps::wait_start;
+    init.forks |= kind->run == steps::fork_into;
     init.needs_procfs |= kind->run == steps::time_namespace || kind->run == steps::sysctl ||
                          kind->run == steps::apparmor || kind->run == steps::selinux ||
                          (kind->run == steps::session_keyring && message.has(2)) ||
@@ -126,6 +127,7 @@ static void survive_pipe_signal(const Init& init) {
   }
   survive_pipe_signal(init);
   Faults faults(init.plan);
+  init.faults = &faults;
   uint64_t before = monotonic_ns();
   for (uint32_t i = 0; i < init.step_count; i++) {
     init.arena.reset();

@@ -21,7 +21,8 @@ static Fd detached_procfs() {
 
 Result open_procfs(Init& init) {
   if (init.procfs) return Result::ok;
-  init.procfs = detached_procfs();
+  // The container could take it from a process that it sees, and in it nothing is masked.
+  if (!init.visible) init.procfs = detached_procfs();
   if (init.procfs) return Result::ok;
   // After the switch of the root the name would be the container's.
   Fd host = static_cast<Fd&&>(init.host_proc);

@@ -68,7 +68,8 @@ pid_t clone_classic(const clone_args& args, int (*entry)(void*), void* argument)
   const auto flags = static_cast<unsigned>((args.flags & 0xffffffffU) | args.exit_signal);
   // The third argument is where clone(2) stores the pidfd, in the place of the parent's tid.
   return ::clone(entry, reinterpret_cast<void*>(args.stack + args.stack_size), static_cast<int>(flags),
-                 argument, reinterpret_cast<pid_t*>(args.pidfd), nullptr, nullptr);
+                 argument, reinterpret_cast<pid_t*>(args.pidfd), nullptr,
+                 reinterpret_cast<pid_t*>(args.child_tid));
 }
 
 }  // namespace sys

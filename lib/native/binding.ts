@@ -84,8 +84,10 @@ export interface SpawnJob {
   readonly cloneFlags: number;
   /** cgroup v2 directory for CLONE_INTO_CGROUP. */
   readonly cgroup?: string;
-  /** Enter this pid namespace for children (an nsfs path, or a pidfd) before the clone. */
-  readonly pidNamespace?: string | number;
+  /** Enter this pid namespace for children (an nsfs path) before the clone. */
+  readonly pidNamespace?: string;
+  /** The plan has a forkInto step: the process whose pid, signals and exit are reported is the second stage. */
+  readonly forks?: boolean;
   /** Namespaces that the spawner's thread enters for the clone and leaves again; net, ipc, uts, cgroup. */
   readonly entered?: readonly { readonly type: number; readonly path: string }[];
   /**

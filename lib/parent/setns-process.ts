@@ -43,8 +43,8 @@ export async function startSetns(request: SetnsRequest): Promise<ParentProcess> 
 }
 
 /**
- * In a frozen cgroup a new process never comes to its execve, and the spawner, which waits for that (CLONE_VFORK), would hang
- * with all other starts. Init joins by itself instead: it is frozen then, until resume().
+ * A process that is born in a frozen cgroup is stopped before its execve, and holds all descriptors of this process until
+ * it is thawed. Where the cgroup is known to be frozen init joins by itself instead.
  */
 function joinedByInit({ cloneInto, ...start }: CgroupStart): CgroupStart {
   if (cloneInto === undefined) return start;
@@ -86,8 +86,7 @@ async function start(request: SetnsRequest): Promise<ParentProcess> {
       plan: encodePlan(plan, fault),
       cloneFlags: plan.cloneFlags,
       ...(cgroup.cloneInto === undefined ? {} : { cgroup: cgroup.cloneInto }),
-      // A pid namespace applies to children only, so the spawner enters it for the clone.
-      ...(config.namespaces.some(({ type }) => type === 'pid') ? { pidNamespace: request.pidfd } : {}),
+      ...(plan.forks === true ? { forks: true } : {}),
       preserved,
       slots: [request.pidfd],
       ...(hasUserNamespace(config)

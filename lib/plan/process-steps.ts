@@ -198,6 +198,8 @@ export interface LastPrivileges {
   /** Steps between the capabilities and the look-up of the executable. */
   readonly label?: readonly Step[];
   readonly landlock?: Landlock | undefined;
+  /** A step behind which nothing needs a privilege that the container does not have. */
+  readonly fork?: readonly Step[];
 }
 
 /**
@@ -206,12 +208,15 @@ export interface LastPrivileges {
  */
 export function lastPrivilegeSteps(
   process: ProcessConfig,
-  { lastCapability, userNamespace, seccomp, label, landlock }: LastPrivileges,
+  { lastCapability, userNamespace, seccomp, label, landlock, fork }: LastPrivileges,
 ): Step[] {
   const masks = capabilityMasks(process.capabilities, lastCapability);
   const { uid, gid, additionalGids, umask } = process.user;
   const { searchPath } = resolveEnv(process.env);
   const filter: Step[] = seccomp === undefined ? [] : [{ kind: 'seccomp', ...seccomp }];
+  // The check that the directory is inside the root must be the last word on it (CVE-2024-21626), so it is made by the
+  // process that executes the program.
+  const check: Step = { kind: 'cwd', path: process.cwd, beforeUser: false };
   const steps: Step[] = [];
   if (process.selinuxLabel !== undefined && process.selinuxLabel !== '') {
     steps.push({ kind: 'selinux', label: process.selinuxLabel });
@@ -234,8 +239,7 @@ export function lastPrivilegeSteps(
       ...(userNamespace ? { setgroupsMayBeDenied: true } : {}),
     },
     { kind: 'umask', mask: umask ?? 0o022 },
-    // The check that the directory is inside the root must be the last word on it (CVE-2024-21626).
-    { kind: 'cwd', path: process.cwd, beforeUser: false },
+    ...(fork === undefined ? [check] : []),
     // After the user: a change of uid clears the sets (capabilities(7)), PR_SET_KEEPCAPS saves only the permitted one.
     {
       kind: 'capabilities',
@@ -245,6 +249,7 @@ export function lastPrivilegeSteps(
       ambient: masks.ambient,
     },
     ...(label ?? []),
+    ...(fork === undefined ? [] : [...fork, check]),
     // As the user and with its capabilities, so that what init finds is what execve may run; before waitStart, so
     // that a wrong name is an error of create.
     { kind: 'findExecutable', name: firstArgument(process), searchPath },

@@ -1,6 +1,7 @@
 /**
- * The plan of a process that is exec'd into a running container (runc's linuxSetnsInit). Pure. The spawner has entered
- * the pid namespace for it; init joins the rest by the container's pidfd.
+ * The plan of a process that is exec'd into a running container (runc's linuxSetnsInit). Pure. A first stage, which the
+ * container cannot see, joins everything and gives up its privileges; the process that it then makes in the container's
+ * pid namespace has, from its first instruction, nothing that the container does not have (docs/adr/0008).
  */
 import type { CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig } from '../config/config.ts';
@@ -43,10 +44,17 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
     throw unsupported('linux.seccomp', 'no compiled program was given for it');
   }
   const affinity = process.execCPUAffinity;
-  // setns(2) with a pidfd takes them all at once and orders them itself. The pid namespace is the spawner's part: it
-  // applies to children only.
+  // setns(2) with a pidfd takes them all at once and orders them itself. The pid namespace applies to children only.
   let namespaces = 0;
-  for (const { type } of config.namespaces) if (type !== 'pid') namespaces |= namespaceFlags[type];
+  for (const { type } of config.namespaces) namespaces |= namespaceFlags[type];
+  const forks = hasNamespace(config, 'pid');
+  const late = forks && !needsPrivilegesInside(process, seccomp !== undefined);
+  // Of one in a user namespace the parent sets them (RLIMIT_* above the hard ones need a privilege on the host).
+  const limits = hasUserNamespace(config) ? [] : rlimitSteps(process);
+  // The clone needs a descriptor for the pidfd; to lower a limit needs no privilege.
+  const tooLow = (step: Step): boolean =>
+    step.kind === 'rlimit' && step.name === 'RLIMIT_NOFILE' && step.soft < 64n;
+  const fork: readonly Step[] = [{ kind: 'forkInto' }, ...(late ? limits.filter(tooLow) : [])];
 
   const steps: Step[] = [
     // config.md execCPUAffinity: before the cgroup is joined, whose cpuset may forbid it.
@@ -72,13 +80,13 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
   }
   if (process.noNewPrivileges) steps.push({ kind: 'noNewPrivileges' });
   steps.push(
+    ...(forks && !late ? fork : []),
     ...schedulingSteps(process),
     ...personalitySteps(config),
     ...memoryPolicySteps(config),
-    ...(hasUserNamespace(config) ? [] : rlimitSteps(process)),
-    {
-      kind: 'ready',
-    },
+    ...(late ? limits.filter(step => !tooLow(step)) : limits),
+    // Then: with forkInto the parent is asked anyway.
+    ...(hasUserNamespace(config) && !forks ? [{ kind: 'ready' } as const] : []),
   );
 
   // After the user's change, unlike in a container's start: the profile of a running container may forbid what
@@ -89,6 +97,7 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
       userNamespace: hasUserNamespace(config),
       landlock: config.landlock,
       label: apparmorStep(process),
+      ...(late ? { fork } : {}),
       ...(seccomp === undefined ? {} : { seccomp }),
     }),
     ...(context.waitForRelease ? [{ kind: 'waitStart' } as const] : []),
@@ -98,8 +107,20 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
   return {
     steps,
     cloneFlags: 0,
+    forks,
     ...(unavailable.length === 0
       ? {}
       : { warnings: unavailable.map(name => `capability ${name} is not known here and was left out`) }),
   };
+}
+
+/**
+ * A filter without no_new_privs needs CAP_SYS_ADMIN when it is loaded, and behind it the clone might be forbidden; a child
+ * does not get the scheduling of its parent with SCHED_FLAG_RESET_ON_FORK, nor may a SCHED_DEADLINE task have one
+ * (sched(7)). The second stage must then hold all privileges for a moment.
+ */
+function needsPrivilegesInside({ noNewPrivileges, scheduler }: ProcessConfig, filter: boolean): boolean {
+  const own =
+    scheduler?.policy === 'SCHED_DEADLINE' || scheduler?.flags?.includes('SCHED_FLAG_RESET_ON_FORK') === true;
+  return (filter && !noNewPrivileges) || own;
 }

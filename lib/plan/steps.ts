@@ -164,7 +164,8 @@ export type Step =
     }
   | { readonly kind: 'affinity'; readonly mask: Uint8Array }
   /** A new time namespace, with the lines for /proc/PID/timens_offsets. */
-  | { readonly kind: 'timeNamespace'; readonly offsets: string };
+  | { readonly kind: 'timeNamespace'; readonly offsets: string }
+  | { readonly kind: 'forkInto' };
 
 /** A detached copy of the mounts at a path, or (not `tree`) the directory. */
 export interface HostView {
@@ -230,6 +231,8 @@ export interface StartPlan {
   readonly entered?: readonly EnteredNamespace[];
   /** Of the hostView step. */
   readonly views?: readonly HostView[];
+  /** There is a forkInto step: what is started is the second process that the plan makes. */
+  readonly forks?: boolean;
   /** Sentences for people: what the configuration asks for and this kernel does not know. */
   readonly warnings?: readonly string[];
 }

@@ -94,6 +94,9 @@ Result steps::console(Init& init, const Message& message) {
   if (send_fd(init, "console", ptmx.get()) != Result::ok) return Result::failed;
   for (int fd = 0; fd <= 2; fd++)
     if (call(SYS_dup3, peer.get(), fd, 0) < 0) return init.failed("dup3", Raw{"terminal"}, fd);
+  init.terminal = true;
+  // A second stage leads a session of its own, and takes the terminal itself.
+  if (init.forks) return Result::ok;
   if (call(SYS_ioctl, 0, TIOCSCTTY, 0) < 0) return init.failed("ioctl", 0, Raw{"TIOCSCTTY"}, 0);
   return Result::ok;
 }

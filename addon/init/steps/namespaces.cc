@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// setns, unshare, sessionKeyring, loopback, joinCgroup, oomScoreAdj: into cgroups and namespaces.
+// setns, unshare, forkInto, sessionKeyring, loopback, joinCgroup, oomScoreAdj: into cgroups and namespaces.
 #include <linux/keyctl.h>
 #include <linux/nsfs.h>
 #include <linux/sched.h>
@@ -7,6 +7,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "../faults.h"
+#include "../frames.h"
 #include "../procfs.h"
 #include "../views.h"
 #include "steps.h"
@@ -75,6 +77,53 @@ Result steps::unshare(Init& init, const Message& message) {
 static Result label_keys(Init& init, const char* label) {
   return write_proc(init, "self/attr/keycreate", label) == Result::ok ? Result::ok
                                                                       : init.because("ERR_LABEL", "");
+}
+
+// Nothing that the container may not have goes over: the pipe is the one descriptor beside stdio and what is
+// preserved. A procfs that was opened before shows the processes of the host.
+static Result close_all(Init& init) {
+  Fd* const opened[] = {&init.root,        &init.procfs, &init.own_fds, &init.parent,
+                        &init.made_parent, &init.null,   &init.mask};
+  for (Fd* fd : opened) fd->reset();
+  const int first = init.pipe + 1;
+  if (call(SYS_close_range, first, ~0u, 0) == 0) return Result::ok;
+  if (errno != ENOSYS && errno != EPERM) return init.failed("close_range", first, Hex{~0u}, 0);
+  // As mark_close_on_exec.
+  for (int fd = first; fd < first + 65536; fd++) call(SYS_close, fd);
+  return Result::ok;
+}
+
+// What is born here is visible to the container from its first instruction on, and with CAP_SYS_PTRACE it can
+// be controlled by it (a process that is not dumpable is out of reach for those of other user namespaces
+// only, ptrace(2)). So it has nothing then but what is the container's. Memory is copied, not shared
+// (CLONE_VM): whoever writes to the second stage would have the first one, which is outside. CLONE_PARENT:
+// the exit status is the spawner's to learn.
+Result steps::fork_into(Init& init, const Message&) {
+  if (close_all(init) != Result::ok) return Result::failed;
+  static constexpr uint64_t flags = CLONE_PARENT | CLONE_PIDFD;
+  int pidfd = -1;
+  clone_args arguments = {};
+  arguments.flags = flags;
+  arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  long pid = call(SYS_clone3, &arguments, sizeof arguments);
+  // Sandboxes; the exit signal is that of this process, clone(2).
+  if (pid < 0 && (errno == ENOSYS || errno == EPERM))
+    pid = call(SYS_clone, flags, nullptr, &pidfd, nullptr, nullptr);
+  if (pid < 0) return init.failed("clone3", Raw{"CLONE_PARENT|CLONE_PIDFD"});
+  if (pid > 0) {
+    if (init.faults->before(init, "born") != Result::ok) leave(1);
+    Frame<64> frame('P');
+    frame.number(1, static_cast<uint64_t>(pid));
+    leave(send_frame(init, frame.data(), frame.size(), pidfd) ? 0 : 1);
+  }
+  init.forks = false;
+  init.visible = true;
+  // Until the spawner knows this process, it is found by the process group that it still is in.
+  if (wait_frame(init, 'G') != Result::ok) return Result::failed;
+  call(SYS_setsid);
+  if (init.terminal && call(SYS_ioctl, 0, TIOCSCTTY, 0) < 0)
+    return init.failed("ioctl", 0, Raw{"TIOCSCTTY"}, 0);
+  return Result::ok;
 }
 
 Result steps::session_keyring(Init& init, const Message& message) {

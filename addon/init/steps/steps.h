@@ -65,6 +65,7 @@ Result landlock(Init&, const Message&);
 Result time_namespace(Init&, const Message&);
 Result user_namespace(Init&, const Message&);
 Result host_view(Init&, const Message&);
+Result fork_into(Init&, const Message&);
 }  // namespace steps
 
 }  // namespace init

@@ -61,6 +61,7 @@ static constexpr struct {
   uint32_t number;
   Kind kind;
 } later[] = {
+    {50, {"forkInto", steps::fork_into, 0}},
     {67, {"userNamespace", steps::user_namespace, 0}},
     {68, {"hostView", steps::host_view, 0}},
     {85, {"finish", steps::finish, 0}},

@@ -166,8 +166,9 @@ Result steps::cwd(Init& init, const Message& message) {
   // Entered as root already, perhaps where the user could not; what is left is to look where we are.
   if (init.cwd_entered && !message.flag(2)) return check_inside(init, path);
   if (call(SYS_chdir, path) < 0) {
-    // The user may be allowed what root without rights over the owner is not; the second try decides.
-    if (message.flag(2) && errno == EACCES) return Result::ok;
+    // The user may be allowed what root without rights over the owner is not; the second try decides. It may
+    // be made by a second stage, for whom the container's procfs has a /proc/self.
+    if (message.flag(2) && (errno == EACCES || (errno == ENOENT && init.forks))) return Result::ok;
     (void)init.failed("chdir", path);
     return init.because("ERR_CWD", path);
   }

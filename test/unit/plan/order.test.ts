@@ -70,6 +70,12 @@ const rules: readonly (readonly [before: readonly StepKind[], after: readonly St
   [['capabilities'], ['findExecutable', 'waitStart', 'exec'], 'the look-up is done as the program will be'],
   [['findExecutable'], ['waitStart', 'exec'], 'a wrong name is an error of create'],
   [['waitStart'], ['exec'], 'the fifo is the start'],
+  [
+    ['joinCgroup', 'oomScoreAdj', 'setns', 'chroot', 'sessionKeyring', 'console', 'noNewPrivileges'],
+    ['forkInto'],
+    'the second stage is inside from its first instruction',
+  ],
+  [['forkInto'], ['findExecutable', 'waitStart', 'exec'], 'the program is executed by the second stage'],
 ];
 
 /** The network devices have a sync of their own, before all mounts: `sync` here is that of the hooks. */
@@ -83,11 +89,14 @@ function checkPlan(plan: StartPlan, standard: boolean): void {
   for (const [before, after, why] of rules) {
     // In an exec the profile comes after the user: there is nothing to mount any more.
     if (!standard && before.includes('apparmor')) continue;
+    // There the process that executes the program looks last, with the sets of the program.
+    if (names.includes('forkInto') && before.includes('cwd')) continue;
     const last = Math.max(-1, ...indexes(plan, before));
     const first = Math.min(names.length, ...indexes(plan, after));
     assert.ok(last < first, `${names[last]} must come before ${names[first]}: ${why}\n${names.join(' ')}`);
   }
-  assert.equal(indexes(plan, ['ready']).length, 1);
+  assert.equal(indexes(plan, ['ready']).length, standard ? 1 : 0);
+  checkFork(plan, names);
   assert.equal(names.at(-1), 'exec');
   assert.equal(names.filter(name => name === 'exec').length, 1);
 
@@ -120,6 +129,20 @@ function checkPlan(plan: StartPlan, standard: boolean): void {
   const [firstMount = names.length] = indexes(plan, ['mount', 'openRootfs']);
   const isolated = plan.steps.findIndex(step => step.kind === 'propagation');
   if (!names.includes('chroot')) assert.ok(isolated >= 0 && isolated < firstMount);
+}
+
+/** CVE-2016-9962: what the container can trace has no privilege that the container does not have. */
+function checkFork(plan: StartPlan, names: readonly StepKind[]): void {
+  const [fork] = indexes(plan, ['forkInto']);
+  assert.equal(plan.forks ?? false, fork !== undefined);
+  if (fork === undefined) return;
+  const scheduler = plan.steps.find(step => step.kind === 'scheduler');
+  const unforkable = scheduler !== undefined && (scheduler.policy === 6 || (scheduler.flags & 1) !== 0);
+  const filter = names.includes('seccomp') && !names.includes('noNewPrivileges');
+  const [capabilities = -1] = indexes(plan, ['capabilities']);
+  assert.equal(fork > capabilities, !unforkable && !filter, names.join(' '));
+  if (unforkable) assert.ok(fork < Math.min(...indexes(plan, ['scheduler'])));
+  assert.ok(Math.max(...indexes(plan, ['cwd'])) > fork, 'the last look is of the process that stays');
 }
 
 for (const [name, plan] of Object.entries(cases)) {
