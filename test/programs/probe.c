@@ -288,9 +288,9 @@ static int examine(int pid, unsigned long long own) {
     char name[16];
     snprintf(name, sizeof name, "fd/%d", fd);
     if (!link_of(theirs, sizeof theirs, pid, name)) continue;
-    static const char* const harmless[] = {"pipe:", "socket:", "/dev/null"};
+    static const char* const harmless[] = {"pipe:", "socket:", "/dev/null", "/etc/passwd"};
     int known = 0;
-    for (size_t i = 0; i < 3; i++) known |= strncmp(theirs, harmless[i], strlen(harmless[i])) == 0;
+    for (size_t i = 0; i < 4; i++) known |= strncmp(theirs, harmless[i], strlen(harmless[i])) == 0;
     if (!known) hit("fd", theirs);
   }
   if ((permitted(pid) & ~own) != 0) hit("caps", "");
