@@ -366,6 +366,12 @@ void Spawner::on_birth(Job& job, const Frame& frame, sys::Fd pidfd) {
   }
   // It ends at once; who looks for its end every time something else happens need not be woken up for it.
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, job.pidfd.get(), nullptr);
+  Event born;
+  born.job = shared(job);
+  born.type = EventType::ready;
+  born.pid = static_cast<pid_t>(frame.pid);
+  // Travels with the next event: nobody waits for it.
+  emit(std::move(born), false);
   const std::lock_guard<std::mutex> lock(job.mutex);
   job.born = true;
   job.pid = static_cast<pid_t>(frame.pid);

@@ -85,8 +85,8 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
     ...personalitySteps(config),
     ...memoryPolicySteps(config),
     ...(late ? limits.filter(step => !tooLow(step)) : limits),
-    // Then: with forkInto the parent is asked anyway.
-    ...(hasUserNamespace(config) && !forks ? [{ kind: 'ready' } as const] : []),
+    // With forkInto the parent is asked anyway.
+    ...(forks ? [] : [{ kind: 'ready' } as const]),
   );
 
   // After the user's change, unlike in a container's start: the profile of a running container may forbid what

@@ -95,7 +95,7 @@ function checkPlan(plan: StartPlan, standard: boolean): void {
     const first = Math.min(names.length, ...indexes(plan, after));
     assert.ok(last < first, `${names[last]} must come before ${names[first]}: ${why}\n${names.join(' ')}`);
   }
-  assert.equal(indexes(plan, ['ready']).length, standard ? 1 : 0);
+  assert.equal(indexes(plan, ['ready', 'forkInto']).length, 1);
   checkFork(plan, names);
   assert.equal(names.at(-1), 'exec');
   assert.equal(names.filter(name => name === 'exec').length, 1);
