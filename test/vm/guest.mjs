@@ -137,7 +137,6 @@ function shellInit(profile) {
     '#!/bin/bash',
     `export PATH=${quote(process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin')}`,
     'mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts; mount -t tmpfs tmpfs /dev/shm; mount -t mqueue mqueue /dev/mqueue',
-    'mount -t securityfs securityfs /sys/kernel/security 2>/dev/null',
     'busybox ip link set lo up 2>/dev/null',
     ...(profile === 'v1' ? v1 : ['mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup']),
     // PID 1 reaps what is orphaned, as a real init does: bash waits for all of its children.
@@ -157,6 +156,8 @@ function writeJob(directory, profile, command, cwd) {
     'exec </dev/null >/dev/ttyS0 2>&1',
     'stty -onlcr 2>/dev/null',
     'export HOME=/root TERM=dumb',
+    // apparmor_parser loads profiles through it, and not every profile's init has mounted it.
+    'mountpoint -q /sys/kernel/security || mount -t securityfs securityfs /sys/kernel/security',
     // Paths inside a rootfs over 9p cost a message per component: tests get a copy in memory.
     `R=${quote(join(root, 'build/rootfs'))}`,
     'if [ -d "$R" ]; then mkdir /run/rootfs; cp -a "$R/." /run/rootfs/; mount --bind /run/rootfs "$R"; fi',
