@@ -208,6 +208,12 @@ async function dist() {
     join(made, 'index.mjs'),
     `import library from './index.cjs';\nexport const { ${names.join(', ')} } = library;\n`,
   );
+  // libcontainer/spec: the schema for who checks documents without loading the rest.
+  const shapes = ['parseSpec', 'parseSpecProcess', 'parseSpecResources', 'specSchema'];
+  writeFileSync(
+    join(made, 'spec.mjs'),
+    `import shapes from './spec.cjs';\nexport const { ${shapes.join(', ')} } = shapes;\n`,
+  );
   declarations(made);
   moveFiles(made, 'dist');
 }

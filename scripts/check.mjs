@@ -31,6 +31,7 @@ function command(file, ...args) {
 await setUp({ check: true });
 const { checkLayers } = await import('./check-layers.mjs');
 const { checkDocs } = await import('./check-docs.mjs');
+const { checkJsonSchema } = await import('./json-schema.mjs');
 const bin = name => `node_modules/.bin/${name}`;
 const cxx = ['addon', 'test/programs', 'bench'].flatMap(d =>
   existsSync(d) ? sources(d, /\.(c|cc|h)$/) : [],
@@ -41,6 +42,7 @@ const checks = [
   ['clang-format', command('clang-format', '--dry-run', '-Werror', ...cxx)],
   ['import direction', checkLayers],
   ['documentation', checkDocs],
+  ['JSON Schema', checkJsonSchema],
 ];
 
 let bad = 0;

@@ -16,13 +16,16 @@ const name = text.check(z.minLength(1, 'must not be empty'));
 
 /** An integer of a C type. JSON integers beyond 2^53 arrive as bigint (json.ts); they are rounded here. */
 function integer(low: bigint, high: bigint) {
-  return z.pipe(
-    z.custom<number | bigint>(
-      value => isInteger(value) && BigInt(value) >= low && BigInt(value) <= high,
-      `must be an integer from ${low} to ${high}`,
-    ),
-    z.transform(Number),
+  return z.pipe(integerBetween(low, high), z.transform(Number));
+}
+
+function integerBetween(low: bigint, high: bigint) {
+  const known = z.custom<number | bigint>(
+    value => isInteger(value) && BigInt(value) >= low && BigInt(value) <= high,
+    `must be an integer from ${low} to ${high}`,
   );
+  // For the JSON Schema: what a function checks it cannot know.
+  return known.register(z.globalRegistry, { type: 'integer', minimum: Number(low), maximum: Number(high) });
 }
 const isInteger = (value: unknown): value is number | bigint =>
   typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
@@ -35,10 +38,7 @@ const u64 = integer(0n, (1n << 64n) - 1n);
 
 /** A u64 that must stay exact: decimal digits. */
 const exactU64 = z.pipe(
-  z.custom<number | bigint>(
-    value => isInteger(value) && BigInt(value) >= 0n && BigInt(value) < 1n << 64n,
-    `must be an integer from 0 to ${(1n << 64n) - 1n}`,
-  ),
+  integerBetween(0n, (1n << 64n) - 1n),
   z.transform(value => BigInt(value).toString()),
 );
 

@@ -46,6 +46,27 @@ test('import and require give the same objects', { requires: ['lane:host'] }, t 
   assert.deepEqual(JSON.parse(output), [true, [], [], 'function']);
 });
 
+test('libcontainer/spec and the JSON Schema come with the package', { requires: ['lane:host'] }, t => {
+  const directory = dependent(t);
+  const program = `
+    import { parseSpec, specSchema } from 'libcontainer/spec';
+    import { createRequire } from 'node:module';
+    const require = createRequire(import.meta.url);
+    const spec = parseSpec({ ociVersion: '1.3.0', root: { path: 'rootfs' }, unknown: 1 });
+    let code;
+    try { parseSpec({ ociVersion: 7 }); } catch (error) { code = error.code; }
+    console.log(JSON.stringify([
+      spec,
+      code,
+      require('libcontainer/spec').specSchema === specSchema,
+      Object.keys(require('libcontainer/config.schema.json').properties).includes('linux'),
+    ]));`;
+  writeFileSync(join(directory, 'program.mjs'), program);
+  const output = execFileSync(process.execPath, ['program.mjs'], { cwd: directory }).toString();
+  const spec = { ociVersion: '1.3.0', root: { path: 'rootfs' } };
+  assert.deepEqual(JSON.parse(output), [spec, 'ERR_SPEC_INVALID', true, true]);
+});
+
 const body = `
   const config: Config = await loadConfig('/bundle');
   await using container: Container = await new LinuxFactory().create('id', config);
