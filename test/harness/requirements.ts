@@ -24,6 +24,7 @@ export type Requirement =
   | 'root'
   | 'not-root'
   | 'rootless'
+  | 'subids'
   | 'cgroup-v1'
   | 'cgroup-v2'
   | 'hybrid'
@@ -158,6 +159,9 @@ const probes: { readonly [word: string]: () => Finding } = {
   'not-root': () => process.geteuid?.() !== 0 || 'the effective user is root',
   // Root, or somebody who can be root of a user namespace: the test also runs as an ordinary user.
   rootless: () => process.geteuid?.() === 0 || runs('unshare', '--user', '--map-root-user', 'true'),
+  subids: () =>
+    (inPath('newuidmap') === true && readable('/etc/subuid')?.includes(`${process.geteuid?.()}:`) === true) ||
+    'no newuidmap, or no range of ours in /etc/subuid',
   'cgroup-v1': () => layout('cgroup-v1'),
   'cgroup-v2': () => layout('cgroup-v2'),
   hybrid: () => layout('hybrid'),

@@ -49,7 +49,7 @@ test('all six run in the order of the specification, each with its state', {
     'hooks.poststop[].env',
   ],
   trap: 1,
-  requires: ['root'],
+  requires: ['rootless'],
 }, async t => {
   const log = join(makeDirectory(t), 'log');
   writeFileSync(log, '');
@@ -124,7 +124,7 @@ test('all six run in the order of the specification, each with its state', {
 const everywhere = ['prestart', 'createRuntime', 'createContainer', 'startContainer', 'poststart'] as const;
 
 test('a hook that fails ends the start with its output, and nothing is left', {
-  requires: ['root'],
+  requires: ['rootless'],
   timeoutMs: 60_000,
 }, async t => {
   for (const name of everywhere) {
@@ -145,7 +145,7 @@ test('a hook that fails ends the start with its output, and nothing is left', {
 test('a startContainer or poststart hook that fails at exec() stops the container', {
   proves: ['hooks.startContainer', 'hooks.poststart[].path'],
   trap: 1,
-  requires: ['root'],
+  requires: ['rootless'],
 }, async t => {
   for (const name of ['startContainer', 'poststart'] as const) {
     const on = await withHooks(t, { [name]: [shell('exit 4')] });
@@ -161,7 +161,7 @@ test('a startContainer or poststart hook that fails at exec() stops the containe
 test('a failing poststop hook is told when all else is gone', {
   proves: ['hooks.poststop[].path'],
   trap: 1,
-  requires: ['root'],
+  requires: ['rootless'],
 }, async t => {
   const on = await withHooks(t, { poststop: [shell('exit 5')] });
   const container = await on.create();
@@ -193,7 +193,7 @@ test('a poststart or poststop hook that hangs is ended when its time is up', {
 });
 
 test('hooks that hang, never read, write without end or leave something behind', {
-  requires: ['root'],
+  requires: ['rootless'],
   timeoutMs: 60_000,
 }, async t => {
   const mark = join(makeDirectory(t), 'pid');

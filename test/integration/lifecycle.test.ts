@@ -112,7 +112,7 @@ test('destroy with force removes a paused container and is quiet about one that 
 });
 
 test('an ID is unique in the process and on disk, and free after destroy', {
-  requires: ['root'],
+  requires: ['rootless'],
 }, async t => {
   const on = await fixture(t);
   const first = await on.create();

@@ -56,6 +56,47 @@ test('create, start, signal and list as an ordinary user', { requires: ['not-roo
   await container.destroy();
 });
 
+const range = { requires: ['not-root', 'userns', 'subids'] } as const;
+
+test('an ordinary user with a range of ids: newuidmap and newgidmap map them', range, async t => {
+  const rows = (own: number) => [
+    { containerID: 0, hostID: own, size: 1 },
+    { containerID: 1, hostID: 100_000, size: 65_536 },
+  ];
+  const on = await fixture(t, {
+    process: { user: { uid: 1000, gid: 1000, additionalGids: [20] } },
+    patch: spec => {
+      Object.assign(spec.linux, { uidMappings: rows(uid), gidMappings: rows(gid) });
+      return undefined;
+    },
+  });
+  const container = await on.create();
+  const main = on.sh('id -u; id -G; echo .; read line', { stdin: 'pipe', stdout: 'pipe' });
+  await container.run(main);
+  const status = readFileSync(`/proc/${main.pid}/status`, 'utf8');
+  assert.match(status, /^Uid:\t100999\t/m);
+  assert.match(status, /^Groups:\t100019 100999 $|^Groups:\t100019 $/m);
+  main.stdin?.end('\n');
+  assert.equal(await text(main.stdout ?? assert.fail()), '1000\n1000 20\n.\n');
+  await main.wait();
+  await container.destroy();
+});
+
+test('an ordinary user: ids that are not given to it are refused, and nothing is left', range, async t => {
+  const rows = (own: number) => [
+    { containerID: 0, hostID: own, size: 1 },
+    { containerID: 1, hostID: 1, size: 1000 },
+  ];
+  const on = await fixture(t, {
+    patch: spec => {
+      Object.assign(spec.linux, { uidMappings: rows(uid), gidMappings: rows(gid) });
+      return undefined;
+    },
+  });
+  const container = await on.create();
+  await assert.rejects(container.run(on.sh('true')), { code: 'ERR_ID_MAP', message: /newuidmap/ });
+});
+
 const refusals: readonly (readonly [what: string, patch: (spec: SpecDocument) => void, message: RegExp])[] = [
   [
     'no user namespace',

@@ -60,7 +60,7 @@ test('run, wait, destroy is a whole program; events come in order and once', {
   await assert.rejects(container.destroy(), { code: 'ERR_CONTAINER_NOT_EXIST' });
 });
 
-test('exit by a signal says which one', { requires: ['root'] }, async t => {
+test('exit by a signal says which one', { requires: ['rootless'] }, async t => {
   const { create, sh } = await fixture(t);
   const container = await create();
   const process = sh('trap "exit 3" TERM; echo ready; while :; do sleep 0.1; done', { stdout: 'pipe' });
@@ -82,7 +82,7 @@ test('exit by a signal says which one', { requires: ['root'] }, async t => {
 });
 
 test('streams of the caller: copied in and out, all written when wait() resolves', {
-  requires: ['root'],
+  requires: ['rootless'],
 }, async t => {
   const { create, process } = await fixture(t);
   const container = await create();
@@ -98,7 +98,7 @@ test('streams of the caller: copied in and out, all written when wait() resolves
 });
 
 test('a descriptor that is not open is refused by name; a stream that fails costs nobody the exit status', {
-  requires: ['root'],
+  requires: ['rootless'],
 }, async t => {
   const { create, process, sh } = await fixture(t);
   const container = await create();
@@ -124,7 +124,7 @@ test('a descriptor that is not open is refused by name; a stream that fails cost
 
 test('only 0, 1, 2 and the preserved descriptors reach the program', {
   trap: 7,
-  requires: ['root'],
+  requires: ['rootless'],
 }, async t => {
   const { output } = await fixture(t);
   const list = await output('ls -l /proc/self/fd | sed -n "s/.* \\([0-9]*\\) -> \\(.*\\)/\\1 \\2/p"', {
@@ -140,7 +140,7 @@ test('only 0, 1, 2 and the preserved descriptors reach the program', {
   assert.match(list, /^0 \/dev\/null$/m);
 });
 
-test('a Process is started once; a start that failed gives it back', { requires: ['root'] }, async t => {
+test('a Process is started once; a start that failed gives it back', { requires: ['rootless'] }, async t => {
   const { create, process } = await fixture(t);
   const container = await create();
   const bad = process({ args: ['/not/there'] });
@@ -154,7 +154,7 @@ test('a Process is started once; a start that failed gives it back', { requires:
   await container.destroy();
 });
 
-test('AbortSignal before and during a start takes everything back', { requires: ['root'] }, async t => {
+test('AbortSignal before and during a start takes everything back', { requires: ['rootless'] }, async t => {
   const { create, process, root } = await fixture(t, {
     patch: spec => ({
       ...spec,
@@ -217,7 +217,7 @@ test('OOM kill of init is told by the exit event', { requires: ['root', 'control
   await container.destroy();
 });
 
-test('await using closes the object, not the container', { requires: ['root'] }, async t => {
+test('await using closes the object, not the container', { requires: ['rootless'] }, async t => {
   const { create, sh, factory } = await fixture(t);
   const container = await create();
   const { id } = container;

@@ -41,7 +41,7 @@ async function outcome(t: TestContext, allowed: string, wait: boolean): Promise<
   }
 }
 
-const options = { requires: ['root', 'seccomp'] } as const;
+const options = { requires: ['rootless', 'seccomp'] } as const;
 
 test('a profile with the calls of the list lets a container run', {
   ...options,
@@ -106,7 +106,7 @@ grep ^Seccomp: /proc/self/status`;
 for (const noNewPrivileges of [true, false])
   test(
     `a profile of the shape of Docker's and Podman's, no_new_privs ${noNewPrivileges}, run and exec`,
-    options,
+    { requires: ['root', 'seccomp'] },
     async t => {
       const bundle = makeBundle(t, {
         process: { noNewPrivileges },

@@ -14,7 +14,7 @@ import { fixture } from './fixture.ts';
 test('init has the terminal of its own devpts on /dev/console, with its size', {
   proves: ['process.terminal', 'process.consoleSize'],
   trap: 8,
-  requires: ['root'],
+  requires: ['rootless'],
 }, async t => {
   const on = await fixture(t);
   const container = await on.create();
@@ -46,7 +46,9 @@ test('init has the terminal of its own devpts on /dev/console, with its size', {
   await container.destroy();
 });
 
-test('consoleSocket that nobody listens on: ERR_CONSOLE, nothing left', { requires: ['root'] }, async t => {
+test('consoleSocket that nobody listens on: ERR_CONSOLE, nothing left', {
+  requires: ['rootless'],
+}, async t => {
   const on = await fixture(t);
   const container = await on.create();
   const missing = join(makeDirectory(t), 'none.sock');
@@ -57,7 +59,7 @@ test('consoleSocket that nobody listens on: ERR_CONSOLE, nothing left', { requir
   await container.destroy();
 });
 
-test('consoleSocket gets the ptmx', { requires: ['root'] }, async t => {
+test('consoleSocket gets the ptmx', { requires: ['rootless'] }, async t => {
   const on = await fixture(t);
   const path = join(makeDirectory(t), 'console.sock');
   const server = createServer();

@@ -1,10 +1,19 @@
 /** User namespaces: maps, ownership, mounts and rights, seen from inside and outside. user_namespaces(7). */
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { Process } from '../../lib/index.ts';
 import { makeDirectory, type SpecDocument } from '../harness/bundle.ts';
-import { text } from '../harness/deadline.ts';
+import { text, waitFor } from '../harness/deadline.ts';
 import { type TestContext, test } from '../harness/test.ts';
 import { type Fixture, fixture } from './fixture.ts';
 
@@ -189,4 +198,71 @@ test('oomScoreAdj and limits are set by the parent; sysctl user.* by init', {
     () => undefined,
   );
   assert.equal(output, '512\n600\n321\n3\n1\n');
+});
+
+test('namespaces of the host are joined from a new user namespace, and the spawner leaves them again', {
+  requires: ['root', 'userns', 'file:/usr/bin/unshare'],
+}, async t => {
+  const holder = spawn(
+    '/usr/bin/unshare',
+    ['--uts', '--ipc', '--net', 'sh', '-c', 'hostname joined; echo ready; exec sleep 1000'],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  );
+  t.after(async () => {
+    const gone = waitFor(holder, 'exit');
+    holder.kill('SIGKILL');
+    await gone;
+  });
+  await waitFor(holder.stdout, 'data');
+  holder.stdout.destroy();
+  const files = { uts: 'uts', ipc: 'ipc', network: 'net' } as const;
+  const on = await inUserns(t, spec => {
+    delete spec.hostname;
+    // Only the owner of a network namespace mounts its sysfs, of an ipc namespace its mqueue.
+    spec.mounts = spec.mounts.filter(
+      ({ type }) => type !== 'sysfs' && type !== 'cgroup' && type !== 'mqueue',
+    );
+    for (const [type, file] of Object.entries(files)) {
+      const row = spec.linux.namespaces.find(namespace => namespace.type === type) ?? assert.fail(type);
+      row.path = `/proc/${holder.pid}/ns/${file}`;
+    }
+  });
+  for (let round = 0; round < 2; round += 1) {
+    const output = await observed(
+      on,
+      `${Object.values(files)
+        .map(file => `readlink /proc/self/ns/${file}`)
+        .join('; ')}; hostname; id -u`,
+      () => undefined,
+    );
+    const theirs = Object.values(files).map(file => readlinkSync(`/proc/${holder.pid}/ns/${file}`));
+    assert.deepEqual(output.trim().split('\n'), [...theirs, 'joined', '0']);
+  }
+  for (const task of readdirSync('/proc/self/task'))
+    for (const file of Object.values(files))
+      assert.equal(readlinkSync(`/proc/self/task/${task}/ns/${file}`), readlinkSync(`/proc/self/ns/${file}`));
+});
+
+test('nobody else controls init before its program: it is not dumpable, and holds nothing of the host', {
+  requires: ['root', 'userns'],
+}, async t => {
+  const on = await inUserns(t);
+  const container = await on.create();
+  const main = on.sh('exit 0');
+  await container.start(main);
+  // The files of a process that is not dumpable belong to the root of its user namespace.
+  assert.equal(statSync(`/proc/${main.pid}/environ`).uid, base);
+  const own = readlinkSync('/proc/self/ns/mnt');
+  assert.notEqual(readlinkSync(`/proc/${main.pid}/ns/mnt`), own);
+  const targets = readdirSync(`/proc/${main.pid}/fd`).map(fd => readlinkSync(`/proc/${main.pid}/fd/${fd}`));
+  assert.equal(
+    targets.some(target => target.startsWith(on.bundle) || target.includes('/tasks')),
+    false,
+    targets.join(' '),
+  );
+  await container.exec();
+  await main.wait();
+  await container.destroy();
 });

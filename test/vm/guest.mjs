@@ -161,6 +161,8 @@ function writeJob(directory, profile, command, cwd) {
     // Paths inside a rootfs over 9p cost a message per component: tests get a copy in memory.
     `R=${quote(join(root, 'build/rootfs'))}`,
     'if [ -d "$R" ]; then mkdir /run/rootfs; cp -a "$R/." /run/rootfs/; mount --bind /run/rootfs "$R"; fi',
+    // Ranges for newuidmap(1), for the tests as an ordinary user; in this guest only.
+    'echo 65534:100000:65536 >>/etc/subuid; echo 65534:100000:65536 >>/etc/subgid',
     'echo "==vm-begin=="',
     'bash /job/command; rc=$?',
     'echo; echo "==vm-end rc=$rc =="',
