@@ -56,6 +56,23 @@ test('create, start, signal and list as an ordinary user', { requires: ['not-roo
   await container.destroy();
 });
 
+test('an ordinary user executes a process in its container', {
+  requires: ['not-root', 'userns'],
+}, async t => {
+  const on = await fixture(t);
+  const container = await on.create();
+  const main = on.sh('read line', { stdin: 'pipe' });
+  await container.run(main);
+  const more = on.sh('id -u; readlink /proc/self/ns/pid', { stdout: 'pipe', stderr: 'inherit' });
+  await container.start(more);
+  const lines = (await text(more.stdout ?? assert.fail())).trim().split('\n');
+  assert.deepEqual(lines, ['0', readlinkSync(`/proc/${main.pid}/ns/pid`)]);
+  assert.deepEqual(await more.wait(), { kind: 'exited', code: 0 });
+  main.stdin?.end('\n');
+  await main.wait();
+  await container.destroy();
+});
+
 const range = { requires: ['not-root', 'userns', 'subids'] } as const;
 
 test('an ordinary user with a range of ids: newuidmap and newgidmap map them', range, async t => {
