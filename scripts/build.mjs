@@ -18,6 +18,7 @@ import {
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { initFlags, initLinkFlags, initSources } from './init-flags.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 process.chdir(root);
@@ -92,51 +93,7 @@ function init() {
   ]) {
     if (fresh(output, ...sources)) continue;
     mkdirSync('build/init', { recursive: true });
-    const files = [
-      ...readdirSync('addon/init').map(f => `addon/init/${f}`),
-      ...readdirSync('addon/init/steps').map(f => `addon/init/steps/${f}`),
-    ].filter(f => f.endsWith('.cc'));
-    const specs = execFileSync('sh', ['-c', 'ls /usr/lib/*-linux-musl/musl-gcc.specs'])
-      .toString()
-      .trim()
-      .split('\n')[0];
-    const arch = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
-    // The C driver: it compiles .cc files just so and links no C++ library (g++ 12 has no -nostdlib++).
-    run('gcc', [
-      '-specs',
-      specs,
-      '-nostdinc++',
-      '-std=c++20',
-      '-Os',
-      '-fno-exceptions',
-      '-fno-rtti',
-      // A static executable has a fixed address: tables of pointers become read-only data.
-      '-fno-pie',
-      '-fno-asynchronous-unwind-tables',
-      '-fno-threadsafe-statics',
-      '-ffunction-sections',
-      '-fdata-sections',
-      '-Wall',
-      '-Wextra',
-      '-Wconversion',
-      '-Werror',
-      '-Iaddon',
-      '-idirafter',
-      '/usr/include',
-      '-idirafter',
-      `/usr/include/${arch}`,
-      '-static',
-      '-Wl,--gc-sections',
-      '-Wl,--build-id=none',
-      '-Wl,-z,noseparate-code',
-      // musl protects nothing by it in a static executable: it would be a page of padding.
-      '-Wl,-z,norelro',
-      '-s',
-      ...extra,
-      '-o',
-      output,
-      ...files,
-    ]);
+    run('gcc', [...initFlags(), ...initLinkFlags, ...extra, '-o', output, ...initSources()]);
   }
 }
 

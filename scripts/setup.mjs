@@ -105,8 +105,8 @@ export async function setUp(wanted) {
   }
   const { makeRootfs } = await import('./rootfs.mjs');
   makeRootfs();
-  const { denyProgram } = await import('./deny.mjs');
-  denyProgram();
+  const { testProgram } = await import('./programs.mjs');
+  for (const name of ['deny', 'sweep']) testProgram(name);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -13,8 +13,8 @@ import { dirname, isAbsolute, join, relative } from 'node:path';
 import { run } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { denyProgram } from './deny.mjs';
 import { leaksSince, snapshot } from './leaks.mjs';
+import { testProgram } from './programs.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const given = parseArgs({
@@ -56,7 +56,7 @@ const files = named.length > 0 ? named : findTests();
 const { makeRootfs } = await import('./rootfs.mjs');
 if (!options['no-bundle']) {
   makeRootfs();
-  denyProgram();
+  testProgram('deny');
   await bundleTests(files, options.bundles);
 }
 
@@ -64,7 +64,7 @@ if (!options['no-bundle']) {
 function runDenied(denied) {
   const words = [...denied, '--', process.execPath, ...process.argv.slice(1)];
   const env = { ...process.env, LIBCONTAINER_TEST_DENIED: options.deny };
-  const { status, error } = spawnSync(denyProgram(), words, { stdio: 'inherit', env });
+  const { status, error } = spawnSync(testProgram('deny'), words, { stdio: 'inherit', env });
   if (error) throw error;
   return status ?? 1;
 }

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { denyProgram } from '../../scripts/deny.mjs';
+import { testProgram } from '../../scripts/programs.mjs';
 import { containerId, makeBundle, makeDirectory, makeStateRoot } from '../harness/bundle.ts';
 import { projectRoot } from '../harness/requirements.ts';
 import { type TestContext, test } from '../harness/test.ts';
@@ -14,7 +14,7 @@ import { nruncPath, type Result, start } from './cli-fixture.ts';
 const root = { requires: ['root'], timeoutMs: 90_000 } as const;
 
 const nrunc = (state: string, denied: readonly string[], ...words: string[]): Promise<Result> =>
-  start(denyProgram(projectRoot), [
+  start(testProgram('deny', projectRoot), [
     ...denied,
     '--',
     process.execPath,

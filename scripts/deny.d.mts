@@ -1,1 +1,0 @@
-export function denyProgram(root?: string): string;

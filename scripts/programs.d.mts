@@ -1,0 +1,1 @@
+export function testProgram(name: 'deny' | 'sweep', root?: string): string;
