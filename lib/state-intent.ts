@@ -55,6 +55,27 @@ export function removeIntent(directory: string): void {
   }
 }
 
+const isObject = (value: unknown): value is { readonly [name: string]: unknown } =>
+  typeof value === 'object' && value !== null;
+
+/** Whom it names may be looked up and waited for: only what writeIntent can have written counts. */
+function isOwned(value: unknown): value is OwnedIntent {
+  if (!isObject(value)) return false;
+  for (const number of [value.pid, value.start])
+    if (!(typeof number === 'number' && Number.isSafeInteger(number) && number > 0)) return false;
+  switch (value.operation) {
+    case 'pause':
+    case 'destroy':
+      return true;
+    case 'signal':
+      return Number.isSafeInteger(value.signal);
+    case 'set':
+      return isObject(value.resources) && typeof value.skipDevices === 'boolean';
+    default:
+      return false;
+  }
+}
+
 /** `'torn'`: its writer was killed in the write, before any effect. */
 export function readIntent(directory: string): OwnedIntent | 'torn' | undefined {
   let text: string;
@@ -65,7 +86,8 @@ export function readIntent(directory: string): OwnedIntent | 'torn' | undefined 
     throw error;
   }
   try {
-    return JSON.parse(text);
+    const value: unknown = JSON.parse(text);
+    return isOwned(value) ? value : 'torn';
   } catch {
     return 'torn';
   }

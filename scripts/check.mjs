@@ -33,7 +33,7 @@ const { checkLayers } = await import('./check-layers.mjs');
 const { checkDocs } = await import('./check-docs.mjs');
 const { checkJsonSchema } = await import('./json-schema.mjs');
 const bin = name => `node_modules/.bin/${name}`;
-const cxx = ['addon', 'test/programs', 'bench'].flatMap(d =>
+const cxx = ['addon', 'test/programs', 'test/fuzz', 'bench'].flatMap(d =>
   existsSync(d) ? sources(d, /\.(c|cc|h)$/) : [],
 );
 const checks = [

@@ -82,8 +82,8 @@ Result diagnose(Init& init, const char* path, int error) {
   if (!S_ISREG(stat.st_mode))
     return say(init, EACCES, "ERR_EXEC_PERMISSION", path,
                S_ISDIR(stat.st_mode) ? ": is a directory" : ": is not a regular file");
-  // With the effective ids: what execve will look at.
-  if (call(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS) < 0 && (errno == EACCES || errno == EPERM))
+  // With the effective ids: what execve will look at. EPERM is a sandbox that does not know this call.
+  if (call(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS) < 0 && errno == EACCES)
     return say(init, EACCES, "ERR_EXEC_PERMISSION", path, "");
   // Only execve's own word counts for a file that we may not read.
   const Fd file(call(SYS_openat, AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));

@@ -28,6 +28,8 @@ interface Hostile {
   readonly terminal?: true;
   /** Code of the refusal; else it starts, contained. */
   readonly refused?: RegExp;
+  /** The step that must refuse it: a later one would refuse it for another reason. */
+  readonly step?: string;
 }
 
 export const rootfsRows: { readonly [row: string]: Hostile } = {
@@ -35,6 +37,7 @@ export const rootfsRows: { readonly [row: string]: Hostile } = {
     plant: (rootfs, canary) => link(join(rootfs, 'dev/null'), join(canary, 'null')),
     patch: spec => without(spec, ...noDev),
     refused: /^ERR_/,
+    step: 'device',
   },
   '24, 41: CVE-2025-31133, CVE-2025-62161: /dev/null is a file': {
     plant: rootfs => {
@@ -43,6 +46,7 @@ export const rootfsRows: { readonly [row: string]: Hostile } = {
     },
     patch: spec => without(spec, ...noDev),
     refused: /^ERR_/,
+    step: 'device',
   },
   '25, 35: CVE-2025-52565, CVE-2026-88264: /dev/console is a link': {
     plant: (rootfs, canary) => {
@@ -55,6 +59,15 @@ export const rootfsRows: { readonly [row: string]: Hostile } = {
   },
   '25: CVE-2025-52565: /dev/pts is a link to a directory with a ptmx': {
     plant: (rootfs, canary) => link(join(rootfs, 'dev/pts'), canary),
+    patch: spec => without(spec, ...noDev),
+    terminal: true,
+    refused: /^ERR_CONSOLE$/,
+  },
+  '25: CVE-2025-52565: /dev/pts/ptmx is a file of the image': {
+    plant: rootfs => {
+      mkdirSync(join(rootfs, 'dev/pts'), { recursive: true });
+      writeFileSync(join(rootfs, 'dev/pts/ptmx'), '');
+    },
     patch: spec => without(spec, ...noDev),
     terminal: true,
     refused: /^ERR_CONSOLE$/,

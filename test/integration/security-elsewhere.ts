@@ -1,0 +1,15 @@
+/** Rows of the catalogue of runtime holes that are no test in security.test.ts, with the reason. */
+export const rowsElsewhere: { readonly [row: string]: string } = {
+  12: 'a resolver of its own that took links wrongly: security-links.test.ts',
+  14: 'fixes that were lost in a rebuild: package.test.ts installs and runs the packed artefact, made of these same files',
+  18: 'rootless without a cgroup namespace: a start that is not by root is refused (ERR_PRIVILEGE)',
+  19: 'a hole that came back: scripts/mutants.mjs takes each defence away and sees its row go red',
+  23: 'unit properties by annotations: no annotation of systemd is read',
+  28: 'names of external mounts for CRIU: checkpoint and restore are refused (ERR_UNSUPPORTED)',
+  30: 'BPF_PROG_QUERY of Linux 6.17 writes past a short attribute: ours is whole, with room behind it (device_program.cc), and the programs of build --sanitize watch it',
+  37: 'as 28',
+  N2: 'as 28',
+  N3: 'a copy that follows links: nothing is copied between host and rootfs; tmpcopyup copies inside, by descriptors (audit.test.ts, init-rootfs.test.ts)',
+  N7: 'host programs found in a rootfs, archives: none is ever looked up or unpacked there',
+  N8: 'a label written to an ordinary file: labels go through the private procfs (rows 9, 42; audit.test.ts)',
+};
