@@ -148,6 +148,15 @@ const compared = [
   ...['MemoryMin', 'MemoryLow', 'MemoryHigh', 'MemoryMax', 'MemorySwapMax', 'MemoryLimit', 'TasksMax'],
   ...['DevicePolicy', 'DeviceAllow', 'BlockIOWeight'],
 ] as const;
+/** Debian's runc names the class where newer ones give its number, and leaves out a device that has no node (tun). */
+const comparable = (list: string): string =>
+  list
+    .replace('char-pts ', 'char-136 ')
+    .replace('/dev/char/10:200 rwm', '')
+    .split(', ')
+    .filter(one => one !== '')
+    .sort()
+    .join(', ');
 const isV2 = existsSync('/sys/fs/cgroup/cgroup.controllers');
 
 test('the units of runc and of nrunc have the same properties', {
@@ -179,7 +188,8 @@ test('the units of runc and of nrunc have the same properties', {
       execFileSync(file, [...first, ...words], { stdio: 'ignore' });
     call('run', '--detach', '--bundle', bundle, id);
     try {
-      return show(`test-${id}.scope`, ...compared);
+      const { DeviceAllow = '', ...rest } = show(`test-${id}.scope`, ...compared);
+      return { ...rest, DeviceAllow: comparable(DeviceAllow) };
     } finally {
       call('delete', '--force', id);
     }

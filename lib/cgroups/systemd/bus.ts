@@ -23,6 +23,17 @@ const bus = {
 const jobRemoved =
   "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
 
+/**
+ * sd-bus as a server reads up to 256 bytes while it authenticates, and looks at what it has read of the first message only
+ * when more arrives: a message that came along with BEGIN whole would never be answered.
+ */
+const firstWords = {
+  ...manager,
+  interface: 'org.freedesktop.DBus.Peer',
+  member: 'Ping',
+  signature: 's',
+  body: [' '.repeat(1024)],
+};
 /** As runc. */
 const jobTimeoutMs = 30_000;
 const idleMs = 1000;
@@ -316,7 +327,7 @@ export class Systemd {
         // Without a subscriber systemd sends no signals to a bus; on its private socket it always does.
         await connection.call({ ...bus, member: 'AddMatch', signature: 's', body: [jobRemoved] });
         await connection.call({ ...manager, member: 'Subscribe' });
-      }
+      } else await connection.call(firstWords);
       const get = { ...manager, interface: properties, member: 'Get', signature: 'ss' };
       const [variant] = await connection.call({ ...get, body: [manager.interface, 'Version'] });
       const text = typeof variant === 'object' && 'value' in variant ? String(variant.value) : '';
