@@ -46,8 +46,15 @@ async function started(t: TestContext, resctrlRoot: string, intelRdt: object, id
 const read = (...names: string[]): string => readFileSync(join(...names), 'utf8');
 
 test('a class of service that is there: joined by init and exec, watched, changed, left as it is', {
-  proves: ['linux.intelRdt.closID'],
   trap: 24,
+  proves: [
+    'linux.intelRdt.closID',
+    'linux.intelRdt.l3CacheSchema',
+    'linux.intelRdt.memBwSchema',
+    'linux.intelRdt.enableMonitoring',
+    'linux.intelRdt.enableCMT',
+    'linux.intelRdt.enableMBM',
+  ],
   requires: ['root', 'probe'],
 }, async t => {
   const resctrl = standIn(t);

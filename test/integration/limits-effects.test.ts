@@ -57,6 +57,7 @@ async function readMs(box: CgroupBox, disk: Disk): Promise<number> {
 }
 
 test('a throttled disk is slow, and quick again when the limit is taken away', {
+  proves: ['linux.resources.blockIO.throttleReadBpsDevice', 'linux.resources.blockIO.throttleReadIOPSDevice'],
   requires: ['root', onV2 ? 'controller:io' : 'controller:blkio'],
   timeoutMs: 60_000,
 }, async t => {
@@ -87,6 +88,7 @@ test('a throttled disk is slow, and quick again when the limit is taken away', {
 });
 
 test('the cpus of a cpuset are what sched_getaffinity tells, also after an update', {
+  proves: ['linux.resources.cpu.cpus', 'linux.resources.cpu.mems'],
   requires: ['root', 'controller:cpuset'],
 }, async t => {
   const all = readFileSync('/sys/devices/system/cpu/online', 'utf8').trim();
@@ -98,6 +100,7 @@ test('the cpus of a cpuset are what sched_getaffinity tells, also after an updat
 });
 
 test('v1: the OOM killer can be switched off: who is over the limit waits until there is room', {
+  proves: ['linux.resources.memory.disableOOMKiller', 'linux.resources.memory.swappiness'],
   requires: ['root', 'cgroup-v1', 'controller:memory', 'probe'],
 }, async t => {
   const former = { memory: { limit: 16 * MiB, swap: 16 * MiB, swappiness: 7, disableOOMKiller: true } };
@@ -114,6 +117,7 @@ test('v1: the OOM killer can be switched off: who is over the limit waits until 
 });
 
 test('v1: class and priorities of the network', {
+  proves: ['linux.resources.network.classID', 'linux.resources.network.priorities'],
   requires: ['root', 'controller:net_cls', 'controller:net_prio'],
 }, async t => {
   const former = { network: { classID: 0x100001, priorities: [{ name: 'lo', priority: 5 }] } };
@@ -129,6 +133,12 @@ test('v1: class and priorities of the network', {
 });
 
 test('cpu: idle, burst and, where the kernel has it, realtime', {
+  proves: [
+    'linux.resources.cpu.idle',
+    'linux.resources.cpu.burst',
+    'linux.resources.cpu.realtimeRuntime',
+    'linux.resources.cpu.realtimePeriod',
+  ],
   requires: ['root', 'controller:cpu'],
 }, async t => {
   const box = await cgroupBox(t, { cpu: { quota: 50_000, period: 100_000, burst: 20_000, idle: 1 } });
@@ -165,6 +175,7 @@ test('cpu: idle, burst and, where the kernel has it, realtime', {
 });
 
 test('huge pages over the limit cannot be reserved', {
+  proves: ['linux.resources.hugepageLimits'],
   requires: ['root', 'controller:hugetlb', 'probe', 'file:/proc/sys/vm/nr_hugepages'],
 }, async t => {
   const box = await cgroupBox(t, { hugepageLimits: [{ pageSize: '2MB', limit: 2 * MiB }] });
@@ -186,6 +197,7 @@ test('huge pages over the limit cannot be reserved', {
 });
 
 test('v2: typed limits stand in their files, and do what they say', {
+  proves: ['linux.resources.unified'],
   requires: ['root', 'cgroup-v2', 'controller:memory', 'controller:cpu', 'controller:pids', 'probe'],
   timeoutMs: 60_000,
 }, async t => {
@@ -237,6 +249,7 @@ test('v2: typed limits stand in their files, and do what they say', {
 });
 
 test('v2: io.latency, io.weight and pressure, and what a controller does not know', {
+  proves: ['linux.resources.blockIO.weight'],
   requires: ['root', 'cgroup-v2', 'controller:io'],
 }, async t => {
   const disk = loopDisk(t, MiB);

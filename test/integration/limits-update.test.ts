@@ -127,6 +127,22 @@ async function answer(on: Fixture, container: Container, ...args: string[]): Pro
 }
 
 test('each limit of a running container is changed, and recorded', {
+  proves: [
+    'linux.resources.memory.limit',
+    'linux.resources.memory.reservation',
+    'linux.resources.memory.swap',
+    'linux.resources.memory.swappiness',
+    'linux.resources.cpu.shares',
+    'linux.resources.cpu.quota',
+    'linux.resources.cpu.period',
+    'linux.resources.cpu.burst',
+    'linux.resources.cpu.idle',
+    'linux.resources.cpu.cpus',
+    'linux.resources.cpu.mems',
+    'linux.resources.pids.limit',
+    'linux.resources.blockIO.throttleWriteBpsDevice',
+    'linux.resources.devices',
+  ],
   requires: ['root', 'probe', 'controller:memory', 'controller:cpu', 'controller:cpuset', 'controller:pids'],
   timeoutMs: 60_000,
 }, async t => {
