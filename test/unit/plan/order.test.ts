@@ -79,9 +79,11 @@ const rules: readonly (readonly [before: readonly StepKind[], after: readonly St
 ];
 
 /** The network devices have a sync of their own, before all mounts: `sync` here is that of the hooks. */
+/** What the parent does at a sync that is not about hooks. */
+const noHooks: readonly string[] = ['cgroup', 'netDevices'];
 const indexes = (plan: StartPlan, kinds: readonly StepKind[]): number[] =>
   plan.steps.flatMap((step, index) =>
-    kinds.includes(step.kind) && !(step.kind === 'sync' && step.name === 'netDevices') ? [index] : [],
+    kinds.includes(step.kind) && !(step.kind === 'sync' && noHooks.includes(step.name)) ? [index] : [],
   );
 
 function checkPlan(plan: StartPlan, standard: boolean): void {
