@@ -104,40 +104,38 @@ sync
 grep ^Seccomp: /proc/self/status`;
 
 for (const noNewPrivileges of [true, false])
-  test(
-    `a profile of the shape of Docker's and Podman's, no_new_privs ${noNewPrivileges}, run and exec`,
-    { requires: ['root', 'seccomp'] },
-    async t => {
-      const bundle = makeBundle(t, {
-        process: { noNewPrivileges },
-        patch: spec => {
-          spec.linux.seccomp = engineProfile;
-          spec.mounts.push({ destination: '/tmp', type: 'tmpfs', source: 'tmpfs' });
-          return undefined;
-        },
-      });
-      const config = await loadConfig(bundle);
-      const factory = new LinuxFactory({ root: makeStateRoot(t) });
-      const container = await factory.create(containerId('profile'), config);
-      t.after(() => factory.destroy(container.id, { force: true }));
-      const sh = (script: string): Process =>
-        new Process({ ...config.process, args: ['/bin/sh', '-c', script], stdout: 'pipe' });
-      const wanted =
-        /^made\nmount: permission denied.*\nrmdir: .*cross-device link\nchroot: .*Operation not permitted\nSeccomp:\t2\n$/;
-      const init = sh(`${lookAround}; exec sleep 1000`);
-      await within(container.run(init), 'the start');
-      assert.ok(init.stdout !== undefined);
-      let seen = '';
-      for await (const part of init.stdout) {
-        seen += String(part);
-        if (seen.endsWith('2\n')) break;
-      }
-      assert.match(seen, wanted);
-      const further = sh(lookAround);
-      await within(container.start(further), 'the exec');
-      assert.ok(further.stdout !== undefined);
-      const output = await text(further.stdout);
-      assert.match(output.replace(/^mkdir: .*exists\n/, 'made\n'), wanted);
-      await container.destroy({ force: true });
-    },
-  );
+  test(`a profile of the shape of Docker's and Podman's, no_new_privs ${noNewPrivileges}, run and exec`, {
+    requires: ['root', 'seccomp'],
+  }, async t => {
+    const bundle = makeBundle(t, {
+      process: { noNewPrivileges },
+      patch: spec => {
+        spec.linux.seccomp = engineProfile;
+        spec.mounts.push({ destination: '/tmp', type: 'tmpfs', source: 'tmpfs' });
+        return undefined;
+      },
+    });
+    const config = await loadConfig(bundle);
+    const factory = new LinuxFactory({ root: makeStateRoot(t) });
+    const container = await factory.create(containerId('profile'), config);
+    t.after(() => factory.destroy(container.id, { force: true }));
+    const sh = (script: string): Process =>
+      new Process({ ...config.process, args: ['/bin/sh', '-c', script], stdout: 'pipe' });
+    const wanted =
+      /^made\nmount: permission denied.*\nrmdir: .*cross-device link\nchroot: .*Operation not permitted\nSeccomp:\t2\n$/;
+    const init = sh(`${lookAround}; exec sleep 1000`);
+    await within(container.run(init), 'the start');
+    assert.ok(init.stdout !== undefined);
+    let seen = '';
+    for await (const part of init.stdout) {
+      seen += String(part);
+      if (seen.endsWith('2\n')) break;
+    }
+    assert.match(seen, wanted);
+    const further = sh(lookAround);
+    await within(container.start(further), 'the exec');
+    assert.ok(further.stdout !== undefined);
+    const output = await text(further.stdout);
+    assert.match(output.replace(/^mkdir: .*exists\n/, 'made\n'), wanted);
+    await container.destroy({ force: true });
+  });
