@@ -78,7 +78,6 @@ const rules: readonly (readonly [before: readonly StepKind[], after: readonly St
   [['forkInto'], ['findExecutable', 'waitStart', 'exec'], 'the program is executed by the second stage'],
 ];
 
-/** The network devices have a sync of their own, before all mounts: `sync` here is that of the hooks. */
 /** What the parent does at a sync that is not about hooks. */
 const noHooks: readonly string[] = ['cgroup', 'netDevices'];
 const indexes = (plan: StartPlan, kinds: readonly StepKind[]): number[] =>
