@@ -228,7 +228,11 @@ export class ParentProcess implements StartedProcess {
   #descriptor(name: string, fd: number): void {
     const { binding, consoleSocket, onListener } = this.#request;
     if (name === 'seccomp' && onListener !== undefined) {
-      void this.#listen(onListener(fd, this.pid));
+      // A start that has succeeded has its listener in its place: who closes it then, finds it.
+      const handed = this.#handing ?? Promise.resolve(true);
+      this.#handing = Promise.all([handed, this.#listen(onListener(fd, this.pid))]).then(all =>
+        all.every(done => done),
+      );
       return;
     }
     if (name !== 'console') {
@@ -249,12 +253,14 @@ export class ParentProcess implements StartedProcess {
     );
   }
 
-  async #listen(taken: Promise<boolean>): Promise<void> {
+  async #listen(taken: Promise<boolean>): Promise<boolean> {
     try {
       const waits = await taken;
       if (waits && this.exitStatus === undefined) this.#handle.answer('');
+      return true;
     } catch (error) {
       this.abort(error);
+      return false;
     }
   }
 
