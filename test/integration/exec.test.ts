@@ -43,7 +43,7 @@ test('exec joins all namespaces and the cgroups, with properties of its own', {
   await container.destroy();
 });
 
-test('several at once, each with its own exit status', { requires: ['root'] }, async t => {
+test('several at once, each with its own exit status', { requires: ['rootless'] }, async t => {
   const on = await fixture(t);
   const container = await on.create();
   await container.run(on.sh('sleep 1000'));
@@ -108,7 +108,9 @@ test('refused with the words of runc when stopped and when paused; ignorePaused 
   await container.destroy();
 });
 
-test('an exec that cannot be done says why, and the container goes on', { requires: ['root'] }, async t => {
+test('an exec that cannot be done says why, and the container goes on', {
+  requires: ['rootless'],
+}, async t => {
   const on = await fixture(t);
   const container = await on.create();
   await container.run(on.sh('sleep 1000'));
@@ -123,7 +125,7 @@ test('an exec that cannot be done says why, and the container goes on', { requir
   await container.destroy({ force: true });
 });
 
-test('a terminal of its own', { requires: ['root'] }, async t => {
+test('a terminal of its own', { requires: ['rootless'] }, async t => {
   const on = await fixture(t);
   const container = await on.create();
   await container.run(on.sh('sleep 1000'));

@@ -105,7 +105,7 @@ grep ^Seccomp: /proc/self/status`;
 
 for (const noNewPrivileges of [true, false])
   test(`a profile of the shape of Docker's and Podman's, no_new_privs ${noNewPrivileges}, run and exec`, {
-    requires: ['root', 'seccomp'],
+    requires: ['rootless', 'seccomp'],
   }, async t => {
     const bundle = makeBundle(t, {
       process: { noNewPrivileges },
