@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from '../harness/test.ts';
 import { addon, Run } from './stand-in.ts';
@@ -146,4 +146,23 @@ test('a cgroup with several device programs, of others too, has one afterwards',
     await addon().files([{ op: 'deviceProgram', path, program: notZero }], true);
     assert.deepEqual(await opened(), ['/dev/null 0', `/dev/zero ${EPERM}`], `${count} programs before`);
   }
+});
+
+test('a child that is born in a frozen cgroup holds up nobody, and can be killed', {
+  requires: ['root'],
+}, async t => {
+  const path = cgroup(t);
+  if (path === undefined) return;
+  const freeze = join(path, 'cgroup.freeze');
+  const script = ['send R', 'expect G', 'send X', 'close', 'exit 6'];
+  writeFileSync(freeze, '1');
+  const stuck = new Run(script, { cgroup: path });
+  const killed = new Run(script, { cgroup: path });
+  await new Run(script).close();
+  killed.handle.abort();
+  assert.deepEqual(await killed.types(), ['exit']);
+  assert.deepEqual(stuck.events, []);
+  writeFileSync(freeze, '0');
+  assert.deepEqual(await stuck.types(), ['ready', 'running', 'exit']);
+  for (const run of [stuck, killed]) await run.close();
 });
