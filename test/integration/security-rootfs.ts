@@ -1,7 +1,31 @@
 /** Rows of security.test.ts: what a hostile image plants in its rootfs, and what becomes of it. */
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import assert from 'node:assert/strict';
+import { lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { SpecDocument } from '../harness/bundle.ts';
+import { makeDirectory, type SpecDocument } from '../harness/bundle.ts';
+import type { TestContext } from '../harness/test.ts';
+
+export interface Canary {
+  readonly path: string;
+  check(): void;
+}
+
+/** A directory of the host with one of each thing that was once removed, made or changed by a runtime. */
+export function makeCanary(t: TestContext): Canary {
+  const path = makeDirectory(t);
+  mkdirSync(join(path, 'pts'));
+  mkdirSync(join(path, 'bin'));
+  for (const name of ['ptmx', 'null', 'file', 'bin/sh'])
+    writeFileSync(join(path, name), 'host', { mode: 0o755 });
+  const look = (): string[] =>
+    ['', ...readdirSync(path, { recursive: true, encoding: 'utf8' })].sort().map(name => {
+      const at = join(path, name);
+      const { ino, mode, uid, gid, mtimeMs, size } = lstatSync(at);
+      return [name, ino, mode, uid, gid, mtimeMs, size].join(' ');
+    });
+  const before = look();
+  return { path, check: () => assert.deepEqual(look(), before, 'the canary on the host was touched') };
+}
 
 export const link = (path: string, target: string): void => {
   rmSync(path, { recursive: true, force: true });

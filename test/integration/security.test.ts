@@ -9,7 +9,6 @@ import {
   chmodSync,
   chownSync,
   closeSync,
-  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -33,7 +32,7 @@ import {
 } from '../harness/test.ts';
 import { type Fixture, fixture } from './fixture.ts';
 import { rowsElsewhere } from './security-elsewhere.ts';
-import { link, rootfsRows, withMount } from './security-rootfs.ts';
+import { link, makeCanary, rootfsRows, withMount } from './security-rootfs.ts';
 
 const names: string[] = [];
 function test(name: string, options: TestOptions, fn: TestFunction): void {
@@ -44,28 +43,6 @@ function test(name: string, options: TestOptions, fn: TestFunction): void {
 const root = { requires: ['root'] } as const;
 /** Twenty times slower in a VM, and some start a dozen processes. */
 const many = { requires: ['root'], timeoutMs: 120_000 } as const;
-
-interface Canary {
-  readonly path: string;
-  check(): void;
-}
-
-/** A directory of the host with one of each thing that was once removed, made or changed by a runtime. */
-function makeCanary(t: TestContext): Canary {
-  const path = makeDirectory(t);
-  mkdirSync(join(path, 'pts'));
-  mkdirSync(join(path, 'bin'));
-  for (const name of ['ptmx', 'null', 'file', 'bin/sh'])
-    writeFileSync(join(path, name), 'host', { mode: 0o755 });
-  const look = (): string[] =>
-    ['', ...readdirSync(path, { recursive: true, encoding: 'utf8' })].sort().map(name => {
-      const at = join(path, name);
-      const { ino, mode, uid, gid, mtimeMs, size } = lstatSync(at);
-      return [name, ino, mode, uid, gid, mtimeMs, size].join(' ');
-    });
-  const before = look();
-  return { path, check: () => assert.deepEqual(look(), before, 'the canary on the host was touched') };
-}
 
 for (const [row, { plant, patch, terminal, refused, step }] of Object.entries(rootfsRows)) {
   test(`row ${row}`, root, async t => {
