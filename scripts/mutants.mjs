@@ -132,9 +132,12 @@ const rows = [
   [
     'ambient',
     'addon/init/steps/user.cc',
-    'if (call(SYS_capset, &header, wanted.data) < 0)',
-    'return Result::ok;\n  if (call(SYS_capset, &header, wanted.data) < 0)',
+    'if ((ambient >> capability & 1) != 0 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE',
+    'if ((permitted >> capability & 1) != 0 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE',
     'row 1, 5, 6, 17',
+    'addon/init/steps/user.cc',
+    'Sets wanted = Sets::of(effective, permitted, inheritable);',
+    'Sets wanted = Sets::of(effective, permitted, permitted);',
   ],
   [
     'cwd-outside',

@@ -27,7 +27,7 @@ export interface Audit {
 
 /** What strace is asked for: everything with a path, and all of the mount API. */
 export const traced =
-  '%file,fchdir,move_mount,mount_setattr,open_tree,fsopen,fsmount,pivot_root,umount2,chroot,setns,fchown,fchmod';
+  '%file,fchdir,move_mount,mount_setattr,open_tree,fsopen,fsmount,pivot_root,umount2,chroot,setns,fchown,fchmod,clone,clone3';
 
 const call = /^(\d+) +(\w+)\((.*)\) += (-?\d+|\?)/;
 const strings = (args: string): string[] =>
@@ -176,11 +176,14 @@ export function audit(trace: string, config: AuditConfig): Audit {
   const pid = lines[start]?.split(' ', 1)[0];
   if (pid === undefined) throw new Error('audit: the trace shows no init');
   const reader = new Reader(config);
+  // A process that enters a container is the child of a first stage.
+  const followed = new Set([pid]);
   for (const line of lines.slice(start + 1)) {
-    const [, who, name = '', args = '', result = ''] = call.exec(line) ?? [];
-    if (who !== pid) continue;
-    if (name === 'execve' && result === '0') break;
-    if (name !== 'execve') reader.read(line, name, args, result);
+    const [, who = '', name = '', args = '', result = ''] = call.exec(line) ?? [];
+    if (!followed.has(who)) continue;
+    if (name === 'execve' && result === '0') followed.delete(who);
+    else if (/^clone3?$/.test(name)) followed.add(result);
+    else if (name !== 'execve') reader.read(line, name, args, result);
   }
   if (reader.calls === 0) throw new Error('audit: the trace shows no opening of the rootfs');
   return { calls: reader.calls, findings: reader.findings };
