@@ -31,8 +31,9 @@ export function newCgroups(
     config.rootlessCgroups === true && !given
       ? reduced(binding, id, config, host)
       : atPath(binding, config, host, given ? (config.cgroupsPath ?? '') : `/${id}`, owner);
-  // The root of a user namespace is told that they are not enforced.
-  return config.rootlessEuid === true ? withoutDeviceRules(manager) : manager;
+  const noDevices =
+    config.rootlessCgroups === true && (manager.paths.devices ?? manager.paths['']) === undefined;
+  return config.rootlessEuid === true || noDevices ? withoutDeviceRules(manager) : manager;
 }
 
 /** Below our own cgroup, where it is delegated to us. Without any, limits are refused by name when they are written. */

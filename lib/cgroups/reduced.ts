@@ -5,6 +5,7 @@
 import { accessSync, constants, existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Resources } from '../config/config.ts';
+import { devicesNotEnforced } from './layout.ts';
 import type { CgroupManager } from './manager.ts';
 
 function isWritable(path: string): boolean {
@@ -30,7 +31,11 @@ export const canMakeUnified = (directory: string): boolean =>
 /** Device rules need privileges that the caller has not: the container has the devices that are bound, and no mknod. */
 export function withoutDeviceRules(inner: CgroupManager): CgroupManager {
   const own: Partial<CgroupManager> = {
-    prepareStart: ({ devices: _, ...resources }: Resources) => inner.prepareStart(resources),
+    prepareStart: async ({ devices, ...resources }: Resources) => {
+      const start = await inner.prepareStart(resources);
+      if (devices === undefined) return start;
+      return { ...start, warnings: [...(start.warnings ?? []), devicesNotEnforced] };
+    },
     set: ({ devices: _, ...resources }, former, options) =>
       inner.set(resources, former, { ...options, skipDevices: true }),
   };
