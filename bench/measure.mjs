@@ -1,5 +1,5 @@
 // The measurements: interleaved rounds, throughput with the event loop watched, memory per container, a big heap.
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -109,6 +109,22 @@ export async function memory(library, ours, count) {
 
 const ms = since => Number(process.hrtime.bigint() - since) / 1e6;
 
+/** The monitor of this process: docs/adr/0003. */
+function monitorRssKiB() {
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const status = readFileSync(`/proc/${name}/status`, 'utf8');
+      if (Number(/^PPid:\s+(\d+)/m.exec(status)?.[1]) !== process.pid) continue;
+      if (readFileSync(`/proc/${name}/cmdline`, 'utf8') !== 'libcontainer-monitor\0') continue;
+      return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0);
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return 0;
+}
+
 /** A daemon with many idle containers: what each of them costs, how soon their end is told, what their counters cost. */
 export async function idle(library, ours, count) {
   const before = rss();
@@ -122,6 +138,7 @@ export async function idle(library, ours, count) {
     rows.push(row);
   }
   const rssPerContainerKiB = (rss() - before) / 1024 / count;
+  const monitorKiB = monitorRssKiB();
   const statsMs = [];
   for (const { container } of rows) {
     const start = process.hrtime.bigint();
@@ -147,6 +164,7 @@ export async function idle(library, ours, count) {
   return {
     containers: count,
     rssPerContainerKiB,
+    monitorKiB,
     stats: both(statsMs),
     allStatsMs,
     exitEvent: both(exitEventMs),

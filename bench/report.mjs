@@ -86,10 +86,10 @@ export function text(result) {
     );
   }
   if (result.idle) {
-    const { containers, rssPerContainerKiB, stats, allStatsMs, exitEvent } = result.idle;
+    const { containers, rssPerContainerKiB, monitorKiB, stats, allStatsMs, exitEvent } = result.idle;
     const pair = ({ p50, p99 }) => `${p50.toFixed(2)} ms (p99 ${p99.toFixed(2)} ms)`;
     lines.push(
-      `With ${containers} idle containers, each with a listener: ${rssPerContainerKiB.toFixed(1)} KiB each; \`stats()\` ${pair(stats)}, ` +
+      `With ${containers} idle containers, each with a listener: ${rssPerContainerKiB.toFixed(1)} KiB each, and ${monitorKiB} KiB in all in the monitor; \`stats()\` ${pair(stats)}, ` +
         `of all at once ${allStatsMs.toFixed(0)} ms; the exit event ${pair(exitEvent)} after the SIGKILL.`,
     );
   }

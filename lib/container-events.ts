@@ -1,4 +1,5 @@
 /** A container's events: the hub of its object, fed by the handle, and the streams and listeners on it. */
+import { exitOf } from './container-exit.ts';
 import type { Handle } from './container-handle.ts';
 import type {
   CgroupEvent,
@@ -42,7 +43,7 @@ function hubOf(handle: Handle): EventHub {
   const created = (): void => hub.arm('zero');
   const stopped = (): void => {
     hub.stopped();
-    // Another process is the parent of that init: its status is not ours to have, and no `exit` event will follow.
+    // Another process is the parent of that init: no `exit` event of the emitter will follow.
     // destroy() waits for it: the count goes with the cgroup.
     if (handle.init === undefined)
       handle.reporting = Promise.all([handle.reporting, foreignExit(handle, hub)]).then(() => undefined);
@@ -68,8 +69,8 @@ function hubOf(handle: Handle): EventHub {
 
 async function foreignExit(handle: Handle, hub: EventHub): Promise<void> {
   const pid = handle.record?.init_process_pid ?? 0;
-  const oomKilled = (await handle.manager.oomKillCount()) > 0;
-  hub.exit({ type: 'exit', pid, init: true, status: undefined, oomKilled });
+  const { status, oomKilled } = await exitOf(handle, handle.kernelExit);
+  hub.exit({ type: 'exit', pid, init: true, status, oomKilled });
 }
 
 function isOver(handle: Handle): boolean {

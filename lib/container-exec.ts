@@ -71,6 +71,8 @@ async function spawnFirst(
     onReady: pid => listenNotify(handle, pid),
     onListener,
     signal,
+    lifetime: handle.lifetime,
+    nonce: record.nonce,
   });
   handle.init = parent;
   handle.record = {

@@ -7,10 +7,12 @@ import { EventEmitter } from 'eventemitter3';
 import type { CgroupManager } from './cgroups/manager.ts';
 import type { Config } from './config/config.ts';
 import type { ContainerEvents } from './container.ts';
+import { kernelExit } from './container-exit.ts';
 import { executesProgram, needsRecovery, recover } from './container-recover.ts';
 import { ContainerError } from './errors.ts';
 import { assertAllowed, type Operation, type Status } from './lifecycle.ts';
-import type { Binding } from './native/binding.ts';
+import type { Binding, KernelExit } from './native/binding.ts';
+import type { Lifetime } from './parent/init-process.ts';
 import type { NotifyForwarder } from './parent/notify-socket.ts';
 import type { ParentProcess } from './parent/parent-process.ts';
 import type { SeccompHandlerOptions } from './parent/syscall-listener.ts';
@@ -47,6 +49,8 @@ export class Handle {
   readonly manager: CgroupManager;
   readonly notifySocket: string | undefined;
   readonly seccompHandler: SeccompHandlerOptions | undefined;
+  /** Of a container that this object starts. */
+  readonly lifetime: Lifetime;
   config: Config;
   /** What is on disk; undefined before the first start. */
   record: StateRecord | undefined;
@@ -59,6 +63,8 @@ export class Handle {
   starting = false;
   /** Work on an exit event that must be done before the cgroups go. */
   reporting: Promise<void> | undefined;
+  /** What the kernel told of the end of an init that another process started. */
+  kernelExit: Promise<KernelExit | undefined> | undefined;
   /** Closed with the object. */
   readonly closers = new Set<() => void>();
   #watching = false;
@@ -73,6 +79,7 @@ export class Handle {
       readonly record?: StateRecord | undefined;
       readonly notifySocket?: string | undefined;
       readonly seccompHandler?: SeccompHandlerOptions | undefined;
+      readonly lifetime?: Lifetime | undefined;
     },
   ) {
     this.root = root;
@@ -83,6 +90,7 @@ export class Handle {
     this.record = options.record;
     this.notifySocket = options.notifySocket;
     this.seccompHandler = options.seccompHandler;
+    this.lifetime = options.lifetime ?? 'container';
   }
 
   get binding(): Binding {
@@ -210,6 +218,7 @@ export class Handle {
       nonce: `${by.pid}.${by.start}.${process.hrtime.bigint()}.${count}`,
       owner: process.geteuid?.() ?? 0,
       creator: by,
+      ...(this.lifetime === 'owner' ? { lifetime: 'owner' } : {}),
     };
   }
 
@@ -222,7 +231,9 @@ export class Handle {
     if (pidfd < 0) return;
     this.#watching = true;
     const watch = this.binding.pidfdWatch(pidfd, () => {
-      stop();
+      this.closers.delete(stop);
+      watch.close();
+      this.kernelExit = kernelExit(this.binding, pidfd);
       this.emitter.emit('stopped');
     });
     const stop = (): void => {

@@ -18,6 +18,7 @@ import {
   startFirst,
   startFurther,
 } from './container-exec.ts';
+import { type ContainerExit, waitForExit } from './container-exit.ts';
 import type { Handle } from './container-handle.ts';
 import {
   containerPids,
@@ -206,6 +207,16 @@ export class Container {
    */
   async ready(): Promise<void> {
     await notified(this.#handle);
+  }
+
+  /**
+   * Resolves when the container's first process has ended, with how it ended; at once when it has. Whoever started it, and
+   * when: the exit status outlives the daemon that did (docs/adr/0003).
+   * @param options `signal` stops waiting: it rejects with `signal.reason`.
+   * @throws {ContainerError} `ERR_CONTAINER_NOT_EXIST` before the first start
+   */
+  async wait(options: ExecutionOptions = {}): Promise<ContainerExit> {
+    return waitForExit(this.#handle, options.signal);
   }
 
   /** First half of a two-phase exec into a running container: attach to its streams, then `release()`. @throws as `start()` */

@@ -12,7 +12,7 @@ import { isHalfDestroyed, needsRecovery } from './container-recover.ts';
 import { ContainerError, LibcontainerError } from './errors.ts';
 import type { Status } from './lifecycle.ts';
 import { binding } from './native/binding.ts';
-import { leftoverRemoval } from './parent/init-process.ts';
+import { type Lifetime, leftoverRemoval } from './parent/init-process.ts';
 import type { SeccompHandlerOptions } from './parent/syscall-listener.ts';
 import { readRecord, statePath } from './state.ts';
 
@@ -23,6 +23,12 @@ export interface FactoryOptions {
   readonly lockTimeoutMs?: number;
   /** Directory of the resctrl file system, for containers with linux.intelRdt. Default: where it is mounted. */
   readonly resctrlRoot?: string;
+  /**
+   * Whether a monitor process (one for all containers of this Node process, a few hundred kB) is the parent of the containers
+   * that are started, so that their exit status outlives this process. Default true. False: they are this process's children,
+   * for who is a subreaper and waits for them by itself.
+   */
+  readonly monitor?: boolean;
 }
 
 export interface CreateOptions {
@@ -34,6 +40,12 @@ export interface CreateOptions {
    * can then execute a process in it (`nrunc exec` is refused), unless it loads the container with handlers of its own.
    */
   readonly seccompHandler?: SeccompHandlerOptions;
+  /**
+   * `'container'` (default): it lives on when this process ends. `'owner'`: it is killed and removed (processes, cgroups,
+   * state) as soon as this process has ended, however that came; needs the factory's monitor, and no poststop hooks, which
+   * nobody would run.
+   */
+  readonly lifetime?: 'container' | 'owner';
 }
 
 export interface LoadOptions {
@@ -84,6 +96,7 @@ export class LinuxFactory {
   /** Absolute path of the state root. */
   readonly root: string;
   readonly #root: Root;
+  readonly #monitor: boolean;
 
   /** @throws {LibcontainerError} `ERR_STATE_ROOT` for `/` or an empty path */
   constructor(options: FactoryOptions = {}) {
@@ -91,6 +104,7 @@ export class LinuxFactory {
     this.root = isAbsolute(root) ? resolve(root) : resolve(process.cwd(), root);
     if (root === '' || this.root === '/')
       throw new LibcontainerError('ERR_STATE_ROOT', { detail: JSON.stringify(root) });
+    this.#monitor = options.monitor ?? true;
     this.#root = makeRoot(this.root, lockTimeoutMs, options.resctrlRoot);
   }
 
@@ -103,6 +117,7 @@ export class LinuxFactory {
   async create(id: string, config: Config, options: CreateOptions = {}): Promise<Container> {
     checkId(id);
     options.signal?.throwIfAborted();
+    const lifetime = this.#lifetime(config, options);
     const directory = join(this.root, id);
     // Before the look at the ID: from there to its reservation there must be no turn.
     const unit = config.systemdCgroup ? await newSystemdCgroups(this.#root.binding, id, config) : undefined;
@@ -121,9 +136,31 @@ export class LinuxFactory {
     const { binding: native, resctrl } = this.#root;
     const cgroups = unit ?? newCgroups(native, id, wanted, undefined, ownerOf(wanted));
     const manager = withIntelRdt(cgroups, id, wanted, { root: resctrl });
-    const handle = new Handle(this.#root, id, directory, wanted, manager, { notifySocket, seccompHandler });
+    const handle = new Handle(this.#root, id, directory, wanted, manager, {
+      notifySocket,
+      seccompHandler,
+      lifetime,
+    });
     reserved.set(this.root, ids.set(id, new WeakRef(handle)));
     return new Container(handle);
+  }
+
+  /** @throws {LibcontainerError} ERR_ARGUMENT, ERR_UNSUPPORTED */
+  #lifetime(config: Config, { lifetime = 'container' }: CreateOptions): Lifetime {
+    if (lifetime !== 'container' && lifetime !== 'owner')
+      throw new LibcontainerError('ERR_ARGUMENT', {
+        detail: `lifetime is ${String(lifetime)}, not 'container' or 'owner'`,
+      });
+    if (lifetime === 'container') return this.#monitor ? 'container' : 'child';
+    if (!this.#monitor)
+      throw new LibcontainerError('ERR_ARGUMENT', {
+        detail: "lifetime 'owner' needs a factory with a monitor",
+      });
+    if (config.hooks.poststop.length > 0)
+      throw new LibcontainerError('ERR_UNSUPPORTED', {
+        detail: "hooks.poststop with lifetime 'owner': nobody is left to run them",
+      });
+    return lifetime;
   }
 
   /**
@@ -194,7 +231,7 @@ export class LinuxFactory {
       return false;
     }
     const isHalfMade = handle.record?.init_process_pid === 0 && (await handle.live()).status === 'stopped';
-    if (!isHalfMade && !isHalfDestroyed(handle)) return false;
+    if (!isHalfMade && !isHalfDestroyed(handle) && !isOrphan(handle)) return false;
     await new Container(handle).destroy({ force: true });
     return true;
   }
@@ -265,6 +302,12 @@ export class LinuxFactory {
       throw new LibcontainerError('ERR_STATE_ROOT', { detail: this.root, cause: error });
     }
   }
+}
+
+/** Its monitor should have removed it, but was killed too. */
+function isOrphan({ record, binding }: Handle): boolean {
+  if (record?.lifetime !== 'owner') return false;
+  return binding.startTime(record.creator.pid) !== BigInt(record.creator.start);
 }
 
 /** Between its mkdir and its first record a start takes microseconds; a crash there, or late in a destroy, leaves this. */

@@ -21,6 +21,7 @@ export {
   type SetOptions,
 } from './container.ts';
 export type { EventOptions } from './container-events.ts';
+export type { ContainerExit } from './container-exit.ts';
 export type { ContainerStats, InterfaceStats } from './container-stats.ts';
 export {
   CgroupError,

@@ -11,7 +11,9 @@ import { type SignalName, signalNumber } from './signals.ts';
 /** How a process ended. `128 + signal` exists only on the command line. */
 export type ExitStatus =
   | { readonly kind: 'exited'; readonly code: number }
-  | { readonly kind: 'signaled'; readonly signal: SignalName; readonly coreDumped: boolean };
+  | { readonly kind: 'signaled'; readonly signal: SignalName; readonly coreDumped: boolean }
+  /** It has ended, and nobody can tell how: whoever waited for it was killed, on a kernel before 6.15. */
+  | { readonly kind: 'unknown' };
 
 /**
  * `'pipe'`: a Node stream on the Process; `'inherit'`: this process's own; `'ignore'`: /dev/null; a number: that

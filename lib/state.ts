@@ -35,6 +35,8 @@ export interface StateRecord extends ResctrlRecord {
   readonly owner: number;
   /** Ours: the process that starts it; while it lives and the pid is 0 the status is `creating`. */
   readonly creator: { readonly pid: number; readonly start: number };
+  /** Ours: it is removed when its creator has died. */
+  readonly lifetime?: 'owner';
 }
 
 /** runc's state, as `container.state()` gives it. */

@@ -3,12 +3,14 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 
-export const initSources = () =>
-  ['addon/init', 'addon/init/steps'].flatMap(directory =>
+export const initSources = () => [
+  ...['addon/init', 'addon/init/steps'].flatMap(directory =>
     readdirSync(directory)
       .filter(name => name.endsWith('.cc'))
       .map(name => `${directory}/${name}`),
-  );
+  ),
+  'addon/sys/clone.cc',
+];
 
 export function initFlags() {
   const specs = execFileSync('sh', ['-c', 'ls /usr/lib/*-linux-musl/musl-gcc.specs']).toString();

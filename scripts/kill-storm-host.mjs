@@ -25,11 +25,32 @@ export const hierarchies = readFileSync('/proc/self/mountinfo', 'utf8')
   .map(line => line.split(' ')[4])
   .filter(point => existsSync(`${point}/cgroup.procs`));
 
+const parentOf = pid =>
+  Number(
+    read(`/proc/${pid}/stat`)
+      .replace(/^.*\) \S /s, '')
+      .split(' ')[0],
+  );
+
+/** Monitors that have something to wait for: a container, or their daemon. */
+function busyMonitors(daemons) {
+  const pids = list('/proc').filter(pid => /^\d+$/.test(pid));
+  const parents = new Set(pids.map(parentOf));
+  return new Set(
+    pids.filter(
+      pid =>
+        read(`/proc/${pid}/cmdline`) === 'libcontainer-monitor\0' &&
+        (parents.has(Number(pid)) || daemons.has(parentOf(pid))),
+    ),
+  );
+}
+
 /** Processes of the storm: pid → the names of its cgroups that are ours. Daemons that live are not among them. */
 function processes(prefix, daemons) {
   const rows = new Map();
+  const monitors = busyMonitors(daemons);
   for (const pid of list('/proc')) {
-    if (!/^\d+$/.test(pid) || daemons.has(Number(pid))) continue;
+    if (!/^\d+$/.test(pid) || daemons.has(Number(pid)) || monitors.has(pid)) continue;
     const names = [...read(`/proc/${pid}/cgroup`).matchAll(/:\/(storm-\d+-\w+)/g)].map(match => match[1]);
     const ours = new Set(names.filter(name => name.startsWith(prefix)));
     // A zombie whose parent was the daemon is the host's init's to reap, in its own time.
@@ -41,7 +62,7 @@ function processes(prefix, daemons) {
 
 /** Everything that is there and should not be, as kind → list. `known`: id → status of the containers that are recorded. */
 function leaks({ prefix, root, daemons, shared }, known) {
-  const found = { cgroup: [], mount: [], process: [], directory: [], file: [] };
+  const found = { cgroup: [], mount: [], process: [], directory: [], file: [], status: [] };
   for (const point of hierarchies)
     for (const name of list(point))
       if (name.startsWith(prefix) && name !== `${prefix}daemon` && !known.has(name))
@@ -58,7 +79,10 @@ function leaks({ prefix, root, daemons, shared }, known) {
   }
   for (const id of list(root)) {
     if (!known.has(id)) found.directory.push(id);
-    const right = new Set(['state.json', ...(known.get(id) === 'created' ? ['exec.fifo'] : [])]);
+    // Its monitor outlives every daemon: how a container ended is always known.
+    const exit = join(root, id, 'exit.json');
+    if (known.get(id) === 'stopped' && existsSync(exit) && read(exit) === '') found.status.push(id);
+    const right = new Set(['state.json', 'exit.json', ...(known.get(id) === 'created' ? ['exec.fifo'] : [])]);
     // Of a container that was never released, and paused or killed since.
     if (['paused', 'stopped'].includes(known.get(id))) right.add('exec.fifo');
     for (const file of list(join(root, id))) if (!right.has(file)) found.file.push(`${id}/${file}`);

@@ -180,7 +180,7 @@ async function storm() {
     for (const name of ['cpuset.cpus', 'cpuset.mems'])
       if (existsSync(`${path}/${name}`))
         appendFileSync(`${path}/${name}`, read(`${hierarchies[at]}/${name}`));
-  const figures = { phases: {}, leaks: {}, reconcileMs: [], loaded: 0, reconciled: 0 };
+  const figures = { phases: {}, leaks: {}, reconcileMs: [], loaded: 0, reconciled: 0, ended: 0 };
   const wanted = Number(options.kills);
   const started = Date.now();
   let before = new Map();
@@ -205,6 +205,7 @@ async function storm() {
     figures.reconciled += removed.length;
     const known = await inspect(factory, before, journal);
     figures.loaded += known.size;
+    figures.ended += [...known.values()].filter(status => status === 'stopped').length;
     const found = await settled(looked, known);
     for (const [kind, names] of Object.entries(found)) {
       figures.leaks[kind] = (figures.leaks[kind] ?? 0) + names.length;
@@ -230,7 +231,7 @@ async function storm() {
   return figures;
 }
 
-function report({ phases, leaks: counted, reconcileMs, loaded, reconciled }) {
+function report({ phases, leaks: counted, reconcileMs, loaded, reconciled, ended }) {
   const text = row =>
     Object.entries(row)
       .map(([name, value]) => `${name} ${value}`)
@@ -238,6 +239,7 @@ function report({ phases, leaks: counted, reconcileMs, loaded, reconciled }) {
   console.log(`kills: ${round} (seed ${options.seed})`);
   console.log(`under way when killed: ${text(phases)}`);
   console.log(`survivors loaded and used: ${loaded}; half-made ones removed: ${reconciled}`);
+  console.log(`ended beyond their daemon: ${ended}, statuses lost: ${counted.status ?? 0}`);
   console.log(`leaks: ${text(counted)}`);
   const [p50, p99] = [0.5, 0.99].map(share => percentile(reconcileMs, share)?.toFixed(2));
   console.log(`reconcile per container: p50 ${p50} ms, p99 ${p99} ms`);

@@ -351,6 +351,13 @@ JobRequest Arguments::job(const Napi::Value& value) {
   if (const Napi::Value forks = get(object, "forks"); !forks.IsUndefined())
     out.forks = boolean(forks, "job.forks");
   out.faults = boolean(get(object, "faults"), "job.faults");
+  if (const Napi::Value monitor = get(object, "monitor"); monitor.IsObject()) {
+    const auto asked = monitor.As<Napi::Object>();
+    out.exit_file = path(get(asked, "exitFile"), "job.monitor.exitFile");
+    out.orders = string(get(asked, "orders"), "job.monitor.orders");
+  } else if (!monitor.IsUndefined()) {
+    wrong("job.monitor must be an object");
+  }
   return out;
 }
 

@@ -2,6 +2,7 @@
 // Making, closing and sending descriptors. What is returned is CLOEXEC and the caller's.
 #include <napi.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -76,6 +77,17 @@ Napi::Value fs_type(const Napi::CallbackInfo& info) {
     return Napi::Number::New(env, static_cast<double>(static_cast<uint32_t>(found.f_type)));
   throw_failure(env, sys::failure("statfs", sys::quoted(path), path));
   return env.Undefined();
+}
+
+Napi::Value is_locked(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(env);
+  const std::string path = arguments.path(info[0], "path");
+  if (arguments.thrown()) return env.Undefined();
+  sys::Fd fd;
+  if (sys::open_file(fd, path, O_RDONLY | O_NOFOLLOW)) return Napi::Boolean::New(env, false);
+  // The lock goes with the descriptor.
+  return Napi::Boolean::New(env, ::flock(fd.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK);
 }
 
 Napi::Value eventfd(const Napi::CallbackInfo& info) {
@@ -199,6 +211,7 @@ void export_descriptors(Napi::Env env, Napi::Object& exports) {
   add<open>(env, exports, "open");
   add<close>(env, exports, "close");
   add<fs_type>(env, exports, "fsType");
+  add<is_locked>(env, exports, "isLocked");
   add<eventfd>(env, exports, "eventfd");
   add<inotify>(env, exports, "inotify");
   add<pty_resize>(env, exports, "ptyResize");

@@ -57,7 +57,7 @@ Napi::Object event_object(Napi::Env env, Event& event) {
       set_failure(env, out, event);
       break;
     case EventType::exit:
-      out.Set("kind", event.signaled ? "signaled" : "exited");
+      out.Set("kind", event.unknown ? "unknown" : event.signaled ? "signaled" : "exited");
       out.Set("status", Napi::Number::New(env, event.status));
       out.Set("coreDumped", Napi::Boolean::New(env, event.core_dumped));
       break;

@@ -83,7 +83,12 @@ struct JobRequest {
   std::string ready_state;
   bool forks = false;
   bool faults = false;
+  // Not empty: the monitor is to be the parent, and writes down there how the process ends.
+  std::string exit_file;
+  std::string orders;
 };
+
+class Monitor;
 
 struct Job {
   explicit Job(JobRequest asked) : request(std::move(asked)) {}
@@ -98,6 +103,8 @@ struct Job {
   bool aborted = false;
 
   // The spawner's alone.
+  Monitor* monitor = nullptr;  // its parent, while that lives
+  uint32_t token = 0;          // its name there
   pid_t pid = 0;
   std::unique_ptr<Birth> birth;  // until init is known to execute
   Operations operations;         // what was done before the clone: taken back when init cannot be executed
@@ -131,6 +138,7 @@ struct Event {
   sys::Failure failure;
   std::string detail;
   // exit
+  bool unknown = false;
   bool signaled = false;
   int status = 0;
   bool core_dumped = false;

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "sys/calls.h"
@@ -302,7 +303,45 @@ sys::Status Launcher::leave_namespaces() {
   return failed;
 }
 
-sys::Status Launcher::launch(Job& job) {
+namespace {
+
+sys::Status clone_by_monitor(Monitor& monitor, uint32_t token, const JobRequest& request,
+                             MonitoredClone& order, pid_t& pid, sys::Fd& pidfd) {
+  sys::Fd opened;
+  if (!request.pid_namespace_path.empty()) {
+    if (auto failed = sys::open_file(opened, request.pid_namespace_path, O_RDONLY)) return failed;
+    order.pid_namespace = opened.get();
+  }
+  std::vector<sys::Fd> namespaces;
+  for (const EnteredNamespace& entered : request.entered) {
+    sys::Fd target;
+    if (auto failed = sys::open_file(target, entered.path, O_RDONLY)) return failed;
+    order.entered.push_back({entered.type, target.get()});
+    namespaces.push_back(std::move(target));
+  }
+  order.exit_file = request.exit_file;
+  order.orders = request.orders;
+  order.clone_flags = request.clone_flags;
+  auto failed = monitor.clone(order, token, pid, pidfd);
+  if (failed && failed->syscall == "clone3") {
+    failed->args = flag_names(request.clone_flags | (order.cgroup >= 0 ? CLONE_INTO_CGROUP : 0));
+    failed->path = request.cgroup;
+    if (order.cgroup >= 0 && cgroup_refused(failed->error)) failed->reason = "CLONE_INTO_CGROUP";
+  }
+  if (failed && failed->syscall == "setns") {
+    // `args` is the index of the one that was refused: the pid namespace, or one of those that are entered.
+    const size_t index = static_cast<size_t>(std::atoi(failed->args.c_str()));
+    const bool is_entered = index > 0 && index <= request.entered.size();
+    const int type = is_entered ? request.entered[index - 1].type : CLONE_NEWPID;
+    failed->path = is_entered ? request.entered[index - 1].path : request.pid_namespace_path;
+    failed->args = sys::quoted(failed->path) + ", " + flag_names(static_cast<uint64_t>(type));
+  }
+  return failed;
+}
+
+}  // namespace
+
+sys::Status Launcher::launch(Job& job, Monitor* monitor, uint32_t token) {
   JobRequest& request = job.request;
   if (lost_) {
     errno = EXDEV;
@@ -344,6 +383,20 @@ sys::Status Launcher::launch(Job& job) {
   sources.push_back(theirs.get());
   sources.push_back(plan_memfd.get());
   for (const Slot& slot : request.slots) sources.push_back(slot.fd.get());
+  if (monitor != nullptr) {
+    MonitoredClone order;
+    order.pipe = static_cast<uint32_t>(pipe_number);
+    order.init = birth->init;
+    order.cgroup = cgroup.get();
+    order.targets = sources;
+    recycle(std::move(birth));
+    sys::Fd child;
+    if (auto failed = clone_by_monitor(*monitor, token, request, order, job.pid, child)) return failed;
+    const std::lock_guard<std::mutex> lock(job.mutex);
+    job.pidfd = std::move(child);
+    job.pipe = std::move(ours);
+    return {};
+  }
   birth->argv[0] = birth->name;
   for (int i = 0; i < 3; i++) {
     std::snprintf(birth->numbers[i], sizeof birth->numbers[i], "%d", pipe_number + i);

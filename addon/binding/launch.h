@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "binding/job.h"
+#include "binding/monitor.h"
 #include "sys/error.h"
 #include "sys/fd.h"
 
@@ -21,13 +22,15 @@ class Launcher {
 
   void configure(std::string init, std::string init_faults);
   // Opens the slots, makes pipe and plan, clones, and does not wait for the child's execve. On success the
-  // job has pid, pidfd, its end of the pipe, and what it shares with the child until then.
-  sys::Status launch(Job& job);
+  // job has pid, pidfd, its end of the pipe, and what it shares with the child until then. With a monitor the
+  // process is its child, known to it by `token`, and shares nothing.
+  sys::Status launch(Job& job, Monitor* monitor, uint32_t token);
   // Takes back what was shared with a child that has executed init or has ended.
   void recycle(std::unique_ptr<Birth> birth);
+  // The executable of `job`, which is a monitor's too.
+  sys::Status prepare_init(bool faults, int& out);
 
  private:
-  sys::Status prepare_init(bool faults, int& out);
   sys::Status prepare_birth(std::unique_ptr<Birth>& out);
   sys::Status enter_namespaces(const JobRequest& request);
   sys::Status leave_namespaces();

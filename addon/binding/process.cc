@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Processes that are known by pid and start time, or by pidfd. pidfd_open(2), pidfd_send_signal(2).
 #include <napi.h>
+#include <sys/wait.h>
 
 #include <cstdlib>
 
@@ -50,6 +51,23 @@ Napi::Value pidfd_send_signal(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(env, false);
 }
 
+Napi::Value pidfd_exit(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(env);
+  const int pidfd = arguments.fd(info[0], "pidfd");
+  int status = 0;
+  if (arguments.thrown()) return env.Undefined();
+  const sys::ExitKnown known = sys::exit_status(pidfd, status);
+  if (known == sys::ExitKnown::not_yet) return env.Null();
+  if (known == sys::ExitKnown::never) return env.Undefined();
+  const bool signaled = WIFSIGNALED(status);
+  auto out = Napi::Object::New(env);
+  out.Set("kind", signaled ? "signaled" : "exited");
+  out.Set("status", Napi::Number::New(env, signaled ? WTERMSIG(status) : WEXITSTATUS(status)));
+  out.Set("coreDumped", Napi::Boolean::New(env, signaled && WCOREDUMP(status)));
+  return out;
+}
+
 Napi::Value start_time(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(env);
@@ -74,6 +92,7 @@ Napi::Value last_capability(const Napi::CallbackInfo& info) {
 void export_process(Napi::Env env, Napi::Object& exports) {
   add<pidfd_open>(env, exports, "pidfdOpen");
   add<pidfd_send_signal>(env, exports, "pidfdSendSignal");
+  add<pidfd_exit>(env, exports, "pidfdExit");
   add<start_time>(env, exports, "startTime");
   add<last_capability>(env, exports, "lastCapability");
 }

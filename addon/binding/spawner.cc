@@ -138,17 +138,20 @@ void Spawner::loop() {
     const int count = ::epoll_wait(epoll_.get(), events, events_per_turn, pause);
     if (count < 0) continue;  // EINTR: the only cause there is
     bool woken = false;
+    bool monitored = false;
     // Pipes first: 'running' comes before 'exit' when both are there.
     for (int i = 0; i < count; i++) {
       const uint64_t data = events[i].data.u64;
       if (data == 0)
         woken = true;
+      else if (data == Monitor::epoll_data)
+        monitored = true;
       else if ((data & pipe_tag) != 0)
         read_pipe(*reinterpret_cast<Job*>(data & ~tags));
     }
     for (int i = 0; i < count; i++) {
       const uint64_t data = events[i].data.u64;
-      if (data == 0 || (data & pipe_tag) != 0) continue;
+      if (data == 0 || data == Monitor::epoll_data || (data & pipe_tag) != 0) continue;
       Job& job = *reinterpret_cast<Job*>(data & ~tags);
       if ((data & first_tag) != 0)
         reap_first(job);
@@ -156,8 +159,11 @@ void Spawner::loop() {
         on_exit(job);
     }
     end_strays();
+    if (monitored) hear_monitors();
     flush();
     if (woken) run_inbox();
+    // What a monitor said while a start waited for its answer.
+    if (woken && !monitored_.empty()) hear_monitors();
     flush();
     ended_.clear();
   }
@@ -212,7 +218,7 @@ void Spawner::run_job(const std::shared_ptr<Job>& job) {
          std::move(failed->failure), {}, true);
     return;
   }
-  if (auto failed = launcher_.launch(*job)) {
+  if (auto failed = launch(*job)) {
     operations.undo();
     fail(*job, Stage::spawn, -1, "clone", std::move(*failed), {}, true);
     return;
@@ -221,15 +227,20 @@ void Spawner::run_job(const std::shared_ptr<Job>& job) {
   if (auto failed = watch(*job)) {
     (void)sys::pidfd_send_signal(job->pidfd.get(), SIGKILL);
     siginfo_t info{};
+    // ECHILD: the monitor's, which reaps it.
     while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(job->pidfd.get()), &info,
                     WEXITED | __WALL) != 0 &&
            errno == EINTR) {
     }
+    monitored_.erase(job->token);
+    if (!job->request.exit_file.empty()) ::unlink(job->request.exit_file.c_str());
     operations.undo();
     executed(*job);
     fail(*job, Stage::spawn, -1, "clone", std::move(*failed), {}, true);
     return;
   }
+  // Its clone has waited for the execve.
+  if (job->monitor != nullptr) job->operations = {};
   prepare_state(*job);
   const std::lock_guard<std::mutex> lock(job->mutex);
   if (job->aborted) (void)sys::pidfd_send_signal(job->pidfd.get(), SIGKILL);
@@ -257,7 +268,8 @@ sys::Status Spawner::watch(Job& job) {
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = reinterpret_cast<uint64_t>(&job);
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, job.pidfd.get(), &event) != 0)
+  // A monitor tells of the end by itself, with the status.
+  if (job.monitor == nullptr && ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, job.pidfd.get(), &event) != 0)
     return sys::failure("epoll_ctl", "EPOLL_CTL_ADD, pidfd");
   event.data.u64 |= pipe_tag;
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, job.pipe.get(), &event) != 0)
@@ -421,6 +433,7 @@ bool Spawner::on_user_namespace(Job& job, const std::string& name) {
   const UserNamespaceWork& work = job.request.user_namespace;
   sys::Status failed;
   if (name == "userNamespace" && !work.files.empty()) {
+    if (is_reaped(job)) return true;
     failed = write_process_files(job.pid, work.files);
     if (!failed) {
       const std::string frame = go_frame({});
@@ -452,6 +465,8 @@ void Spawner::fail_state(Job& job, sys::Failure failure) {
 void Spawner::prepare_state(Job& job) {
   if (job.request.forks) return;
   job.start_time = sys::start_time(job.pid, true);
+  // A monitor may have reaped it by now, and the number may be another's.
+  if (is_reaped(job)) job.start_time = 0;
   if (!job.request.state_file) return;
   const StateFile& file = *job.request.state_file;
   const std::string content =
@@ -463,6 +478,7 @@ void Spawner::prepare_state(Job& job) {
 // The state is on disk before init may go on: a `start` or `delete` from another process finds it.
 void Spawner::on_ready(Job& job) {
   const JobRequest& request = job.request;
+  if (is_reaped(job)) return;
   if (auto failed = set_limits(job.pid, request.user_namespace.limits)) {
     fail_in_parent(job, "rlimit", std::move(*failed));
     return;
@@ -529,13 +545,14 @@ void Spawner::on_exit(Job& job) {
     ::kill(-job.pid, SIGKILL);
     result = look(0);
   }
+  Event event;
+  if (result != 0) ask_kernel(job, event);
   if (job.pipe) on_pipe_closed(job);
   {
     const std::lock_guard<std::mutex> lock(job.mutex);
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, job.pidfd.get(), nullptr);
     job.pidfd.reset();
   }
-  Event event;
   event.job = shared(job);
   event.type = EventType::exit;
   event.pid = job.pid;
@@ -544,10 +561,6 @@ void Spawner::on_exit(Job& job) {
     event.signaled = info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
     event.core_dumped = info.si_code == CLD_DUMPED;
     event.status = info.si_status;
-  } else {
-    // ECHILD: the host process waits for children that are not its own (waitpid(-1)); the status is lost to
-    // us.
-    event.status = 255;
   }
   job.stray = unborn && has_stray(job);
   if (job.stray)
@@ -558,6 +571,7 @@ void Spawner::on_exit(Job& job) {
 
 // All processes of the job are gone, but for a first stage that has done its part.
 void Spawner::finish(Job& job, Event exit) {
+  monitored_.erase(job.token);
   job.state.discard();
   // init was never executed: there was no process as far as anybody else can tell.
   if (job.birth && job.birth->failed_call != nullptr) {

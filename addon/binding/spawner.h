@@ -15,6 +15,7 @@
 #include "binding/frames.h"
 #include "binding/job.h"
 #include "binding/launch.h"
+#include "binding/monitor.h"
 #include "sys/error.h"
 #include "sys/fd.h"
 
@@ -42,6 +43,11 @@ class Spawner : public std::enable_shared_from_this<Spawner> {
   void loop();
   void run_inbox();
   void run_job(const std::shared_ptr<Job>& job);
+  static bool is_reaped(const Job& job);
+  sys::Status launch(Job& job);
+  sys::Status monitor_for(Job& job, Monitor*& out);
+  void hear_monitors();
+  void lose_monitor(Monitor& monitor);
   static void release_request(Job& job);
   void executed(Job& job);
   void on_birth(Job& job, const Frame& frame, sys::Fd pidfd);
@@ -60,6 +66,8 @@ class Spawner : public std::enable_shared_from_this<Spawner> {
   void on_ready(Job& job);
   void on_pipe_closed(Job& job);
   void on_exit(Job& job);
+  void end(Job& job, Event event);
+  static void ask_kernel(Job& job, Event& event);
   void drop_pipe(Job& job);
   void fail(Job& job, Stage stage, int64_t index, std::string step, sys::Failure failure,
             std::string detail = {}, bool last = false);
@@ -86,6 +94,9 @@ class Spawner : public std::enable_shared_from_this<Spawner> {
   // The thread's.
   sys::Fd epoll_;
   Launcher launcher_;
+  std::vector<std::unique_ptr<Monitor>> monitors_;
+  std::unordered_map<uint32_t, Job*> monitored_;  // by token
+  uint32_t last_token_ = 0;
   std::unordered_map<Job*, std::shared_ptr<Job>> jobs_;
   std::vector<std::shared_ptr<Job>> ended_;  // until the end of the turn: epoll may still name them
   std::vector<Event> pending_;

@@ -10,7 +10,9 @@
 
 #include "faults.h"
 #include "frames.h"
+#include "monitor.h"
 #include "steps/steps.h"
+#include "sys/monitor_protocol.h"
 
 namespace init {
 
@@ -163,6 +165,10 @@ int main(int argc, char** argv) {
   // First of all: nobody in a namespace that this process enters may ptrace it or look at its descriptors
   // (CVE-2016-9962). execve of the container's program sets it back.
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  if (argc == 1 && strcmp(argv[0], sys::monitor::name) == 0) {
+    init::reset_signals();
+    init::monitor();
+  }
   if (argc != 4) init::leave(98);
   state.pipe = init::descriptor(argv[1]);
   const int plan = init::descriptor(argv[2]);

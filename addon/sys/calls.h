@@ -48,6 +48,10 @@ Status sealed_memfd(Fd& out, const char* name, std::string_view content, bool ex
 
 Status pidfd_open(Fd& out, pid_t pid);
 int pidfd_send_signal(int pidfd, int signal);
+// How a process has ended that is nobody's child here, as wait(2) tells it: Linux 6.15 (PIDFD_GET_INFO). The
+// kernel tells when it is reaped, by whoever is its parent.
+enum class ExitKnown { yes, not_yet, never };
+ExitKnown exit_status(int pidfd, int& status);
 // Field 22 of /proc/pid/stat in clock ticks; 0 when the process is gone or (unless `zombies`) a zombie.
 // proc_pid_stat(5).
 uint64_t start_time(pid_t pid, bool zombies);

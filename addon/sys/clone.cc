@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sys/clone.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <sys/syscall.h>
-
-#include <cerrno>
 
 namespace sys {
 

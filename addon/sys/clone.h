@@ -3,10 +3,9 @@
 #pragma once
 
 #include <linux/sched.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
-
-#include <cstddef>
-#include <cstdint>
 
 #ifndef CLONE_CLEAR_SIGHAND
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL

@@ -16,4 +16,5 @@ export interface Invocation {
 export const containerIdOf = (invocation: Invocation): string => invocation.arguments[0] ?? '';
 
 export const openFactory = (invocation: Invocation): LinuxFactory =>
-  new LinuxFactory({ root: invocation.root });
+  // Whoever runs nrunc waits for init itself, as a subreaper (containerd's shim, conmon), or nrunc does: no monitor between.
+  new LinuxFactory({ root: invocation.root, monitor: false });

@@ -48,8 +48,8 @@ export interface ExitEvent {
   readonly type: 'exit';
   readonly init: boolean;
   readonly pid: number;
-  /** undefined: another process is its parent and has the status. */
-  readonly status: ExitStatus | undefined;
+  /** `unknown`: another process was its parent and has not recorded it (`monitor: false`), or its monitor was killed. */
+  readonly status: ExitStatus;
   /** The container's cgroup counted an OOM kill. Only known for init. */
   readonly oomKilled: boolean;
 }

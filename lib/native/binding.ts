@@ -114,6 +114,11 @@ export interface SpawnJob {
   readonly readyState?: string;
   /** Use the fault-injecting build of init (test builds). */
   readonly faults: boolean;
+  /**
+   * The monitor process is the parent of the child: it writes to `exitFile`, made by the spawner after `before`, how the child
+   * ended. `orders` (parent/monitor-orders.ts): what it does when this process dies; '': nothing, the child lives on.
+   */
+  readonly monitor?: { readonly exitFile: string; readonly orders: string };
 }
 
 /** Calls in order: (sync* | fd)* ready? waiting? running exit — or failed at any point; `exit` always comes last if a child existed. */
@@ -155,13 +160,23 @@ export type JobEvent =
       readonly reason: string;
       readonly detail: string;
     }
-  /** The child is reaped; the job is over. `status` is the exit code or the signal number. */
+  /**
+   * The child is reaped; the job is over. `status` is the exit code or the signal number. `unknown`: its monitor was killed,
+   * or somebody in this process has waited for it, and the kernel (before 6.15) does not tell.
+   */
   | {
       readonly type: 'exit';
-      readonly kind: 'exited' | 'signaled';
+      readonly kind: 'exited' | 'signaled' | 'unknown';
       readonly status: number;
       readonly coreDumped: boolean;
     };
+
+/** `status`: exit code, or signal number. */
+export interface KernelExit {
+  readonly kind: 'exited' | 'signaled';
+  readonly status: number;
+  readonly coreDumped: boolean;
+}
 
 export interface SpawnHandle {
   /** Answers 'sync' and (if asked) 'ready'; `state` is the OCI state that init hands to its own hooks. */
@@ -191,6 +206,8 @@ export interface Binding {
   pidfdOpen(pid: number, startTime: bigint): number;
   /** pidfd_send_signal; false: gone (ESRCH). */
   pidfdSendSignal(pidfd: number, signal: number): boolean;
+  /** How the process behind the pidfd has ended (Linux 6.15). null: it is not reaped yet; undefined: the kernel does not tell. */
+  pidfdExit(pidfd: number): KernelExit | null | undefined;
   /** Calls back once when the process behind the pidfd has ended (not its status: it may be nobody's child here). Borrowed fd. */
   pidfdWatch(pidfd: number, onExit: () => void): Watch;
   /** Watches fd for epoll events (EPOLLIN | EPOLLPRI …) and calls back with the ready mask each time. Borrowed fd. */
@@ -214,6 +231,8 @@ export interface Binding {
   close(fd: number): void;
   /** flock(LOCK_EX) on a file, which is made when absent, or (`path` ends with a slash) on a directory; resolves to the fd that holds it. Rejects with EAGAIN after timeoutMs. */
   lock(path: string, timeoutMs: number): Promise<number>;
+  /** Whether somebody holds an flock on this file; false when there is no such file. */
+  isLocked(path: string): boolean;
   /** statfs f_type, e.g. 0x01021994 for tmpfs, 0x63677270 for cgroup2. */
   fsType(path: string): number;
   eventfd(): number;

@@ -11,11 +11,13 @@ import type { StartPlan } from '../plan/steps.ts';
 import { hasUserNamespace, ownerOutside, userNamespaceJob } from '../plan/user-namespace.ts';
 import type { Process } from '../process.ts';
 import { fifoPath, ociState, type RecordText, statePath } from '../state.ts';
+import { exitPath } from '../state-exit.ts';
 import { intentPath } from '../state-intent.ts';
 import { startError } from './failure.ts';
 import { requestedFault } from './faults.ts';
 import { runHooks } from './hooks.ts';
 import { mapIds } from './id-maps.ts';
+import { ownerOrders } from './monitor-orders.ts';
 import { moveNetDevices } from './net-devices.ts';
 import { notifyDirectory, notifyPath } from './notify-socket.ts';
 import { ParentProcess, StartFailure, type SyncPoint } from './parent-process.ts';
@@ -40,7 +42,15 @@ export interface InitRequest {
   /** When the profile notifies. */
   readonly onListener: ((fd: number, pid: number) => Promise<boolean>) | undefined;
   readonly signal: AbortSignal | undefined;
+  readonly lifetime: Lifetime;
+  readonly nonce: string;
 }
+
+/**
+ * `container`: it outlives its daemon, and a monitor writes down how it ends; `owner`: it is removed when its daemon has
+ * died; `child`: it outlives its daemon, whose child it is: its status is lost then.
+ */
+export type Lifetime = 'container' | 'owner' | 'child';
 
 /** O_PATH: init opens the fifo for real through /proc/self/fd when it waits. Same value on all architectures we support. */
 const openPath = 0o10000000;
@@ -75,6 +85,7 @@ export const leftoverRemoval = (directory: string): FileOperation[] => [
   { op: 'unlink', path: `${statePath(directory)}.tmp` },
   { op: 'unlink', path: intentPath(directory) },
   { op: 'unlink', path: fifoPath(directory) },
+  { op: 'unlink', path: exitPath(directory) },
   { op: 'unlink', path: notifyPath(directory) },
   { op: 'rmdir', path: notifyDirectory(directory) },
   { op: 'rmdir', path: directory },
@@ -191,6 +202,7 @@ function initJob(
       ? { userNamespace: userNamespaceJob(config, processConfig, plan, ownIds()) }
       : {}),
     stateFile: { path: statePath(directory), text: record.parts, mode: 0o600, sync: false },
+    ...monitoring(request),
     askReady: asks(request),
     // Only init's own startContainer hooks read it. config.md "State": they see `created`.
     ...(config.hooks.startContainer.length > 0 ? { readyState: stateText(request, 'created', '@PID@') } : {}),
@@ -208,6 +220,14 @@ const joinSlots = ({ steps }: StartPlan): { readonly path: string; readonly flag
   steps.flatMap(step =>
     step.kind === 'joinCgroup' && step.slot !== undefined ? [{ path: step.file, flags: writeOnly }] : [],
   );
+
+function monitoring(request: InitRequest): Pick<SpawnJob, 'monitor'> {
+  const { lifetime, directory, manager, containerId: id, nonce } = request;
+  if (lifetime === 'child') return {};
+  const orders =
+    lifetime === 'owner' ? ownerOrders({ id, nonce, directory }, manager, stateRemoval(directory)) : '';
+  return { monitor: { exitFile: exitPath(directory), orders } };
+}
 
 const asks = (request: InitRequest): boolean => request.notify && !request.wait;
 

@@ -10,6 +10,12 @@ import { signalName } from '../signals.ts';
 import { handTerminal, openTerminal, type Terminal } from './console.ts';
 import type { PreparedStdio } from './stdio.ts';
 
+const exitStatusOf = (event: Extract<JobEvent, { type: 'exit' }>): ExitStatus => {
+  if (event.kind === 'unknown') return { kind: 'unknown' };
+  if (event.kind === 'exited') return { kind: 'exited', code: event.status };
+  return { kind: 'signaled', signal: signalName(event.status), coreDumped: event.coreDumped };
+};
+
 export type FailedEvent = Extract<JobEvent, { type: 'failed' }>;
 
 /** init's answer points, for the hooks that run in this process. */
@@ -277,10 +283,7 @@ export class ParentProcess implements StartedProcess {
   }
 
   #ended(event: Extract<JobEvent, { type: 'exit' }>): void {
-    const status: ExitStatus =
-      event.kind === 'exited'
-        ? { kind: 'exited', code: event.status }
-        : { kind: 'signaled', signal: signalName(event.status), coreDumped: event.coreDumped };
+    const status = exitStatusOf(event);
     this.exitStatus = status;
     this.#request.stdio.ended();
     this.#whenHanded(() => {

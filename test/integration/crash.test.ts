@@ -64,7 +64,7 @@ test('killed while writing limits: the limits and the record are those that were
   const { cgroup_paths: paths } = await container.state();
   assert.equal(readFileSync(join(paths.pids ?? paths[''] ?? '', 'pids.max'), 'utf8').trim(), '77');
   assert.equal((await on.factory.load(container.id)).config.resources.pids?.limit, 77);
-  assert.deepEqual(readdirSync(container.directory), ['state.json']);
+  assert.deepEqual(readdirSync(container.directory).sort(), ['exit.json', 'state.json']);
   await container.destroy({ force: true });
 });
 
@@ -85,7 +85,7 @@ test('killed before the exec fifo was removed: the container is running, not cre
   writeFileSync(fifoPath(container.directory), '');
   assert.equal(await container.status(), 'running');
   await on.factory.reconcile();
-  assert.deepEqual(readdirSync(container.directory), ['state.json']);
+  assert.deepEqual(readdirSync(container.directory).sort(), ['exit.json', 'state.json']);
   await container.destroy({ force: true });
 });
 

@@ -1,33 +1,40 @@
 /** A factory over a state root of its own and a Config; what a test leaves is destroyed with force at its end. */
 import assert from 'node:assert/strict';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { threadId } from 'node:worker_threads';
 import type { Config } from '../../lib/config/config.ts';
 import { type Container, LinuxFactory, loadConfig, Process, type ProcessOptions } from '../../lib/index.ts';
 import { binding } from '../../lib/native/binding.ts';
 import { type BundleOptions, containerId, makeBundle, makeStateRoot } from '../harness/bundle.ts';
 import type { TestContext } from '../harness/test.ts';
 
-// The spawner's thread, its epoll descriptor and its hold on its own pid namespace live as long as the process. Made here,
-// by a job whose clone fails (CLONE_THREAD needs CLONE_SIGHAND), so that no test is taken for the one that leaked them.
+// The spawner's thread, its epoll descriptor, its hold on its own pid namespace and the monitor live as long as the process.
+// Made here, by jobs whose clone fails (CLONE_THREAD needs CLONE_SIGHAND), so that no test is taken for the one that leaked
+// them.
 const cloneThread = 0x10000;
-await new Promise<void>(resolve => {
-  binding().spawn(
-    {
-      before: [],
-      plan: new Uint8Array(),
-      cloneFlags: cloneThread,
-      pidNamespace: '/proc/self/ns/pid',
-      stdio: [0, 1, 2],
-      preserved: [],
-      slots: [],
-      askReady: false,
-      faults: false,
-    },
-    event => {
-      assert.equal(event.type, 'failed');
-      resolve();
-    },
-  );
-});
+const exitFile = join(tmpdir(), `libcontainer-fixture-${process.pid}-${threadId}`);
+for (const monitor of [undefined, { exitFile, orders: '' }])
+  await new Promise<void>(resolve => {
+    binding().spawn(
+      {
+        before: [],
+        plan: new Uint8Array(1),
+        cloneFlags: cloneThread,
+        pidNamespace: '/proc/self/ns/pid',
+        stdio: [0, 1, 2],
+        preserved: [],
+        slots: [],
+        askReady: false,
+        faults: false,
+        ...(monitor === undefined ? {} : { monitor }),
+      },
+      event => {
+        assert.equal(event.type, 'failed');
+        resolve();
+      },
+    );
+  });
 
 export interface Fixture {
   readonly factory: LinuxFactory;

@@ -108,7 +108,8 @@ function tests(): void {
     await commands(1);
     await mixed(on);
     const before = purity();
-    const rounds = slowness === 1 ? 25 : 4;
+    // Each of mixed() is some ten operations, two at a time: 1,000 in all.
+    const rounds = slowness === 1 ? 50 : 4;
     const commanded = commands(rounds);
     for (let round = 0; round < rounds; round++) await Promise.all([mixed(on), mixed(on)]);
     await commanded;

@@ -32,6 +32,7 @@ async function outcome(t: TestContext, allowed: string, wait: boolean): Promise<
       await within(container.exec(), 'the start');
     } else await within(container.run(init), 'the start');
     const status = await within(init.wait(), 'the exit');
+    if (status.kind === 'unknown') return status.kind;
     return status.kind === 'exited' ? `exit ${status.code}` : status.signal;
   } catch (error) {
     assert.ok(error instanceof Error && 'code' in error);
