@@ -31,8 +31,8 @@ export const canMakeUnified = (directory: string): boolean =>
 /** Device rules need privileges that the caller has not: the container has the devices that are bound, and no mknod. */
 export function withoutDeviceRules(inner: CgroupManager): CgroupManager {
   const own: Partial<CgroupManager> = {
-    prepareStart: async ({ devices, ...resources }: Resources) => {
-      const start = await inner.prepareStart(resources);
+    prepareStart: async ({ devices, ...resources }: Resources, options) => {
+      const start = await inner.prepareStart(resources, options);
       if (devices === undefined) return start;
       return { ...start, warnings: [...(start.warnings ?? []), devicesNotEnforced] };
     },
