@@ -34,6 +34,7 @@ import {
 import { within } from '../harness/deadline.ts';
 import { projectRoot } from '../harness/requirements.ts';
 import { type TestContext, test } from '../harness/test.ts';
+import './warm.ts';
 
 const root = { requires: ['root'] } as const;
 
@@ -383,8 +384,8 @@ test('no privilege', { requires: ['root', 'file:/usr/bin/setpriv'] }, async t =>
   await within(new Promise(resolve => child.once('close', resolve)), 'the end of the program', 30_000);
   const outcome: unknown = JSON.parse(output);
   assert.ok(typeof outcome === 'object' && outcome !== null);
-  assert.equal('code' in outcome && outcome.code, 'ERR_PRIVILEGE', output);
-  assert.match(output, /run as root/);
+  assert.equal('code' in outcome && outcome.code, 'ERR_SPEC_INVALID', output);
+  assert.match(output, /linux\.namespaces: rootless container requires user namespaces/);
   // The root directory itself may be there; a container is not.
   assert.deepEqual(existsSync(join(state, 'root')) ? readdirSync(join(state, 'root')) : [], []);
 });

@@ -19,6 +19,7 @@ import { differences, type Facts, type Permitted, parseProbe } from '../harness/
 import { missing, type Requirement } from '../harness/requirements.ts';
 import { command, differential, inTerminal, type Outcome, type Runtime } from '../harness/runtimes.ts';
 import type { TestContext } from '../harness/test.ts';
+import './warm.ts';
 
 /** Cgroups that this process is in on v1, longest first; runc 1.1 puts a container without cgroupsPath below them. */
 const ownCgroups = readFileSync('/proc/self/cgroup', 'utf8')

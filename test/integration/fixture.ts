@@ -1,40 +1,9 @@
 /** A factory over a state root of its own and a Config; what a test leaves is destroyed with force at its end. */
-import assert from 'node:assert/strict';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { threadId } from 'node:worker_threads';
 import type { Config } from '../../lib/config/config.ts';
 import { type Container, LinuxFactory, loadConfig, Process, type ProcessOptions } from '../../lib/index.ts';
-import { binding } from '../../lib/native/binding.ts';
 import { type BundleOptions, containerId, makeBundle, makeStateRoot } from '../harness/bundle.ts';
 import type { TestContext } from '../harness/test.ts';
-
-// The spawner's thread, its epoll descriptor, its hold on its own pid namespace and the monitor live as long as the process.
-// Made here, by jobs whose clone fails (CLONE_THREAD needs CLONE_SIGHAND), so that no test is taken for the one that leaked
-// them.
-const cloneThread = 0x10000;
-const exitFile = join(tmpdir(), `libcontainer-fixture-${process.pid}-${threadId}`);
-for (const monitor of [undefined, { exitFile, orders: '' }])
-  await new Promise<void>(resolve => {
-    binding().spawn(
-      {
-        before: [],
-        plan: new Uint8Array(1),
-        cloneFlags: cloneThread,
-        pidNamespace: '/proc/self/ns/pid',
-        stdio: [0, 1, 2],
-        preserved: [],
-        slots: [],
-        askReady: false,
-        faults: false,
-        ...(monitor === undefined ? {} : { monitor }),
-      },
-      event => {
-        assert.equal(event.type, 'failed');
-        resolve();
-      },
-    );
-  });
+import './warm.ts';
 
 export interface Fixture {
   readonly factory: LinuxFactory;

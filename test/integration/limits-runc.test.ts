@@ -12,6 +12,7 @@ import { containerId, makeBundle, makeStateRoot } from '../harness/bundle.ts';
 import { command, differential } from '../harness/runtimes.ts';
 import type { TestContext } from '../harness/test.ts';
 import { createSet, generator, onV2, type SpecSet, updateSet } from './limits-random.ts';
+import './warm.ts';
 
 const sets = Number(process.env.LIBCONTAINER_SETS ?? '24');
 const seed = Number(process.env.LIBCONTAINER_SEED ?? '20261121');

@@ -76,7 +76,8 @@ const body = `
   for await (const chunk of process.stdout ?? []) console.log(String(chunk));
   const status: ExitStatus = await process.wait();
   if (status.kind === 'exited') status.code satisfies number;
-  else status.signal satisfies SignalName;
+  else if (status.kind === 'signaled') status.signal satisfies SignalName;
+  else status.kind satisfies 'unknown';
   container.on('exit', event => event.oomKilled satisfies boolean);
   for await (const { cpu } of container.stats({ intervalMs: 1000 })) cpu satisfies object;
   // @ts-expect-error: no number

@@ -13,6 +13,7 @@ import { slowness, text, within } from '../harness/deadline.ts';
 import { defaultSpec, type SpecDocument } from '../harness/spec.ts';
 import { test } from '../harness/test.ts';
 import { apply, expected, observed, type Wanted, wanted } from './random-spec.ts';
+import './warm.ts';
 
 const runs = Number(process.env.LIBCONTAINER_RANDOM_RUNS ?? (slowness > 1 ? 4 : 20));
 const settings = {
