@@ -27,9 +27,11 @@ const limited = (t: TestContext, limits: Limits, writable = false): Promise<Fixt
     },
   });
 
-/** Collects until the stream ends. */
-async function all(stream: AsyncIterable<ContainerEvent>): Promise<ContainerEvent[]> {
-  const events: ContainerEvent[] = [];
+/** Collects until the stream ends, into a list that may be looked at meanwhile. */
+async function all(
+  stream: AsyncIterable<ContainerEvent>,
+  events: ContainerEvent[] = [],
+): Promise<ContainerEvent[]> {
   for await (const event of stream) events.push(event);
   return events;
 }
@@ -99,8 +101,11 @@ test('frozen, thawed, exit and empty come in order, whoever freezes', { requires
   const process = sh('read line', { stdin: 'pipe' });
   await container.run(process);
   const other = await factory.load(container.id);
-  const seen = all(other.events());
+  const heard: ContainerEvent[] = [];
+  const seen = all(other.events(), heard);
   await container.pause();
+  // A watcher of the kernel's state sees what stands when it looks: thawed at once, there was nothing to tell.
+  await eventually('frozen, by the other object', () => heard.some(e => e.type === 'frozen'));
   await other.resume();
   process.stdin?.end();
   await process.wait();
