@@ -2,11 +2,16 @@
 // What a child says over its init pipe, and what the spawner does about it.
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/wait.h>
 
 #include "binding/init_pipe.h"
 #include "binding/spawner.h"
 #include "binding/user_namespace.h"
 #include "sys/calls.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
 
 namespace binding {
 
