@@ -212,8 +212,8 @@ export class LinuxFactory {
   async #recover(id: string): Promise<void> {
     try {
       const handle = this.#handle(id);
-      // The lock does it. One that is held says that its holder lives.
-      if (needsRecovery(handle)) await handle.locked(async () => undefined, undefined, 0);
+      // The lock does it. One that stays held says that its holder lives.
+      if (needsRecovery(handle)) await handle.locked(async () => undefined, undefined, cloneMs);
     } catch (error) {
       const expected = ['ERR_CONTAINER_NOT_EXIST', 'ERR_CONTAINER_BUSY', 'ERR_STATE_CORRUPT'];
       if (!(error instanceof ContainerError && expected.includes(error.code))) throw error;
@@ -312,6 +312,9 @@ function isOrphan({ record, binding }: Handle): boolean {
 
 /** Between its mkdir and its first record a start takes microseconds; a crash there, or late in a destroy, leaves this. */
 const abandonedAfterMs = 300;
+
+/** A child that the dead holder of a lock had just cloned has the lock's descriptor, too, until its execve. */
+const cloneMs = 300;
 
 function makeRoot(path: string, lockTimeoutMs: number, resctrl: string | undefined): Root {
   let checked = false;
