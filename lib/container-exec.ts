@@ -124,7 +124,7 @@ export async function endInit(handle: Handle): Promise<void> {
   if (!handle.hasPrivatePids || live.status === 'paused') await signalEveryone(handle, 9);
   if (handle.init === undefined) await handle.gone(pidfd);
   else {
-    if (pidfd >= 0) closeSync(pidfd);
+    if (pidfd >= 0) handle.binding.close(pidfd);
     await handle.init.exited();
   }
 }
@@ -161,7 +161,7 @@ export async function release(handle: Handle, { signal }: ExecutionOptions): Pro
       handle.notify?.close();
       throw error;
     } finally {
-      if (pidfd >= 0) closeSync(pidfd);
+      if (pidfd >= 0) handle.binding.close(pidfd);
     }
     // Our own child tells whether its startContainer hooks and execve went well; of another's we know that it goes on.
     if (handle.init !== undefined) await handle.init.executed();

@@ -2,7 +2,7 @@
  * What the methods of one Container object share: its record, its cgroups, the process it started itself, the lock.
  * Status is always read from the system, never remembered: other processes work on the same container.
  */
-import { closeSync, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { EventEmitter } from 'eventemitter3';
 import type { CgroupManager } from './cgroups/manager.ts';
 import type { Config } from './config/config.ts';
@@ -168,7 +168,7 @@ export class Handle {
       if (needsRecovery(this)) await recover(this);
       return await work();
     } finally {
-      closeSync(fd);
+      this.binding.close(fd);
     }
   }
 
@@ -239,7 +239,7 @@ export class Handle {
     const stop = (): void => {
       this.closers.delete(stop);
       watch.close();
-      closeSync(pidfd);
+      this.binding.close(pidfd);
     };
     this.closers.add(stop);
   }
@@ -267,7 +267,7 @@ export class Handle {
         });
       });
     } finally {
-      closeSync(pidfd);
+      this.binding.close(pidfd);
     }
   }
 }

@@ -2,7 +2,6 @@
  * The events of one container: its cgroups are watched once, however many listen, from the first subscriber to the last.
  * Before the container has started there is nothing to watch: `arm()` is called when there is.
  */
-import { closeSync } from 'node:fs';
 import type { CgroupManager } from '../cgroups/manager.ts';
 import { LibcontainerError } from '../errors.ts';
 import type { Binding } from '../native/binding.ts';
@@ -179,7 +178,7 @@ export class EventHub {
     return new Promise(resolve => {
       const finish = (): void => {
         watch.close();
-        closeSync(pidfd);
+        this.#binding.close(pidfd);
         this.#leaving = undefined;
         resolve();
       };

@@ -226,8 +226,12 @@ export interface Binding {
 
   pipe(): [read: number, write: number];
   socketpair(): [number, number];
-  /** open(2) with O_CLOEXEC added; synchronous, for /proc and state files only. */
+  /** open(2) with O_CLOEXEC added; synchronous, for /proc, /dev/null and state files only. */
   open(path: string, flags: number, mode: number): number;
+  /**
+   * For every descriptor that comes from the addon. Node counts those of a Worker (`trackUnmanagedFds`): fs.close() of one
+   * that fs.open() has not made is a warning, and what only the addon has closed is closed again when the Worker ends.
+   */
   close(fd: number): void;
   /** flock(LOCK_EX) on a file, which is made when absent, or (`path` ends with a slash) on a directory; resolves to the fd that holds it. Rejects with EAGAIN after timeoutMs. */
   lock(path: string, timeoutMs: number): Promise<number>;

@@ -2,7 +2,7 @@
  * The host's end of a container's terminal. init opens the pty in the container's own devpts and sends the ptmx; it is
  * handed to a console socket, or becomes a Duplex stream. pty(7), ioctl_tty(2).
  */
-import { closeSync, readSync, writeSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import { LibcontainerError } from '../errors.ts';
 import type { Binding, Watch } from '../native/binding.ts';
@@ -126,7 +126,7 @@ class TerminalStream extends Duplex {
     this.#pending = undefined;
     if (!this.#closed) {
       this.#closed = true;
-      closeSync(this.#fd);
+      this.#binding.close(this.#fd);
     }
     callback(error);
   }
@@ -155,6 +155,6 @@ export async function handTerminal(binding: Binding, socketPath: string, fd: num
   } catch (cause) {
     throw new LibcontainerError('ERR_CONSOLE', { detail: socketPath, cause });
   } finally {
-    closeSync(fd);
+    binding.close(fd);
   }
 }

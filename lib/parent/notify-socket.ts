@@ -3,7 +3,7 @@
  * what its processes say on it is forwarded to the host's socket, with the main pid as the host sees it. runc's
  * notify_socket.go.
  */
-import { closeSync, readSync, rmSync } from 'node:fs';
+import { readSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config, Mount, ProcessConfig } from '../config/config.ts';
 import type { Binding } from '../native/binding.ts';
@@ -101,7 +101,7 @@ export function forwardNotify(
       if (!open) return;
       open = false;
       watch.close();
-      closeSync(fd);
+      binding.close(fd);
     },
   };
 }

@@ -2,7 +2,6 @@
  * Executes a process in a running container: joins its cgroups and, by the pidfd of its init, its namespaces.
  * runc's setnsProcess. Nothing is recorded on disk: the process dies with the container.
  */
-import { closeSync } from 'node:fs';
 import type { CgroupManager, CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig } from '../config/config.ts';
 import type { Binding } from '../native/binding.ts';
@@ -38,7 +37,7 @@ export async function startSetns(request: SetnsRequest): Promise<ParentProcess> 
   try {
     return await start(request);
   } finally {
-    closeSync(request.pidfd);
+    request.binding.close(request.pidfd);
   }
 }
 

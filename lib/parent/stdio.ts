@@ -1,5 +1,5 @@
 /** Descriptors 0, 1 and 2 of a process, from what the caller wants: pipes with Node streams, /dev/null, descriptors. */
-import { closeSync, constants, fchownSync, fstatSync, openSync } from 'node:fs';
+import { constants, fchownSync, fstatSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -90,7 +90,7 @@ class Builder implements PreparedStdio {
   }
 
   closeChildEnds(): void {
-    for (const fd of this.#childEnds) closeSync(fd);
+    for (const fd of this.#childEnds) this.#binding.close(fd);
     this.#childEnds = [];
   }
 
@@ -118,7 +118,7 @@ class Builder implements PreparedStdio {
 
   #null(): number {
     if (this.#nullFd < 0) {
-      this.#nullFd = openSync('/dev/null', constants.O_RDWR);
+      this.#nullFd = this.#binding.open('/dev/null', constants.O_RDWR, 0);
       this.#childEnds.push(this.#nullFd);
     }
     return this.#nullFd;
