@@ -5,8 +5,9 @@ import { appendFileSync, existsSync, openSync, writeSync } from 'node:fs';
 import { LinuxFactory, loadConfig, Process } from '../dist/index.mjs';
 
 const [root, journalPath, seed, cgroupFiles, bundles, names] = process.argv.slice(2);
-// Into cgroups of the storm first: whatever this process leaves anywhere is then known to be ours.
-for (const file of cgroupFiles.split(',')) appendFileSync(file, String(process.pid));
+// Into cgroups of the storm first: whatever this process leaves anywhere is then known to be ours. A name may have a comma:
+// cpu,cpuacct.
+for (const file of cgroupFiles.split(':')) appendFileSync(file, String(process.pid));
 const factory = new LinuxFactory({ root });
 const journal = openSync(journalPath, 'a');
 

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as after } from 'node:timers/promises';
 
-const settleMs = 5000;
+const settleMs = 5000 * Math.max(1, Number(process.env.LIBCONTAINER_TEST_SLOWNESS ?? 1));
 
 export const read = path => {
   try {

@@ -1,7 +1,8 @@
-// node scripts/kill-storm.mjs [--kills N] [--seed S] [--verbose]
+// node scripts/kill-storm.mjs [--kills N] [--seed S] [--state DIR] [--longest MS] [--verbose]
 // The proof of crash safety: a daemon doing a random mix of all operations is killed with SIGKILL at a random time; the
 // next daemon calls factory.reconcile(); then everything that the host knows about the containers of this state root is
 // compared with what their records say. Exit status 1 when anything was lost, left, or cannot be used.
+// --longest: a daemon is killed at most so long after its first operation began (default 150 ms).
 import { fork } from 'node:child_process';
 import {
   appendFileSync,
@@ -23,17 +24,19 @@ const { values: options } = parseArgs({
   options: {
     kills: { type: 'string', default: '100' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+    state: { type: 'string', default: '/run/libcontainer-storm' },
+    longest: { type: 'string', default: '150' },
     verbose: { type: 'boolean', default: false },
   },
 });
 const project = join(dirname(fileURLToPath(import.meta.url)), '..');
 const prefix = `storm-${process.pid}-`;
 const ids = ['a', 'b', 'c', 'd'].map(letter => `${prefix}${letter}`);
-mkdirSync('/run/libcontainer-storm', { recursive: true });
-const workspace = mkdtempSync(`/run/libcontainer-storm/${prefix}`);
+mkdirSync(options.state, { recursive: true });
+const workspace = mkdtempSync(join(options.state, prefix));
 const root = join(workspace, 'root');
 const journalPath = join(workspace, 'journal');
-const longestMs = 150;
+const longestMs = Number(options.longest);
 
 const daemonGroups = hierarchies.map(point => join(point, `${prefix}daemon`));
 
@@ -68,7 +71,7 @@ const problem = text => {
 };
 
 async function startDaemon(bundles) {
-  const files = daemonGroups.map(path => `${path}/cgroup.procs`).join(',');
+  const files = daemonGroups.map(path => `${path}/cgroup.procs`).join(':');
   const seed = Number(options.seed) * 100_003 + daemons.size + round;
   const child = fork(
     join(project, 'scripts/kill-storm-daemon.mjs'),
@@ -251,6 +254,6 @@ try {
 } finally {
   for (const path of daemonGroups) if (existsSync(path)) rmdirSync(path);
   rmSync(workspace, { recursive: true, force: true });
-  if (list('/run/libcontainer-storm').length === 0) rmdirSync('/run/libcontainer-storm');
+  if (list(options.state).length === 0) rmdirSync(options.state);
 }
 process.exitCode = problems.length > 0 ? 1 : 0;
