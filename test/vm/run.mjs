@@ -40,10 +40,12 @@ const bundles = 'build/test-vm';
 const limitSeconds = Number(options['limit-seconds']);
 
 // Where a file runs, when not in all three profiles. The command line and the addon meet the kernel through the same
-// code in each of them; runc, the reference of the differential tests, is compared on the host.
+// code in each of them; runc, the reference of the differential tests, is compared on the host, its limits once for each
+// layout of cgroups.
 const placed = [
   { files: /^test\/(native|clients)\//, profiles: ['v2'] },
   { files: /^test\/integration\/(cli|nrunc)/, profiles: ['v2'] },
+  { files: /limits-runc/, profiles: ['v2', 'v1'] },
   { files: /differential|package|readme|host-only/, profiles: [] },
 ];
 const runsIn = (file, profile) =>
