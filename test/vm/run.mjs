@@ -1,8 +1,8 @@
-// npm run test:vm [-- --profile v2|systemd|v1] [--filter NAME] [FILES…]: the integration and native tests in a guest,
-// one session per profile, one line of results each (build/results/<profile>.json).
+// npm run test:vm [-- --profile v2|systemd|v1] [--filter NAME] [FILES…]: the integration and native tests in guests,
+// one session per profile, two at a time, one line of results each (build/results/<profile>.json).
 // npm run vm -- [--profile P] [--raw] COMMAND…: one command in a guest.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { setUp } from '../../scripts/setup.mjs';
@@ -38,12 +38,15 @@ for (const profile of chosen) {
 }
 const bundles = 'build/test-vm';
 const limitSeconds = Number(options['limit-seconds']);
+const guestsAtOnce = Math.max(1, Math.min(2, availableParallelism()));
 
 // Where a file runs, when not in all three profiles. The command line and the addon meet the kernel through the same
 // code in each of them; runc, the reference of the differential tests, is compared on the host, its limits once for each
 // layout of cgroups.
 const placed = [
   { files: /^test\/(native|clients)\//, profiles: ['v2'] },
+  { files: /^test\/integration\/cli-lifecycle/, profiles: ['systemd'] },
+  { files: /^test\/integration\/cli-live/, profiles: ['v1'] },
   { files: /^test\/integration\/(cli|nrunc)/, profiles: ['v2'] },
   { files: /limits-runc/, profiles: ['v2', 'v1'] },
   { files: /differential|package|readme|host-only/, profiles: [] },
@@ -57,16 +60,18 @@ async function suite() {
     positionals.length > 0 ? positionals : findTests(['test/native', 'test/integration', 'test/clients']);
   // Apart from those of the host: a run there must not change what a guest is reading.
   await bundleTests(all, bundles);
-  const lines = [];
-  let good = true;
-  for (const profile of chosen) {
-    const files = positionals.length > 0 ? all : all.filter(file => runsIn(file, profile));
-    const result = await runProfile(profile, files);
-    good &&= result.good;
-    lines.push(result.line);
-  }
-  if (chosen.length > 1) for (const line of lines) console.log(line);
-  return good ? 0 : 1;
+  const results = new Map();
+  const waiting = [...chosen];
+  const work = async () => {
+    for (let profile = waiting.shift(); profile !== undefined; profile = waiting.shift()) {
+      const files = positionals.length > 0 ? all : all.filter(file => runsIn(file, profile));
+      results.set(profile, await runProfile(profile, files));
+    }
+  };
+  // A guest's tests run one after the other: it uses little more than one processor.
+  await Promise.all(Array.from({ length: Math.min(guestsAtOnce, chosen.length) }, work));
+  if (chosen.length > 1) for (const profile of chosen) console.log(results.get(profile).line);
+  return chosen.every(profile => results.get(profile).good) ? 0 : 1;
 }
 
 async function runProfile(profile, files) {
@@ -106,7 +111,7 @@ async function runProfile(profile, files) {
     raw: options.raw,
     onLine: text => {
       if (new RegExp(`^${profile}: \\d+ passed`).test(text)) line = text;
-      else console.log(text);
+      else console.log(chosen.length > 1 ? `[${profile}] ${text}` : text);
     },
   });
   const record = existsSync(join(out, 'results.json'))
