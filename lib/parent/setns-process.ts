@@ -43,7 +43,8 @@ export async function startSetns(request: SetnsRequest): Promise<ParentProcess> 
 
 /**
  * A process that is born in a frozen cgroup is stopped before its execve, and holds all descriptors of this process until
- * it is thawed. Where the cgroup is known to be frozen init joins by itself instead.
+ * it is thawed. Where the cgroup is known to be frozen init joins by itself instead. So it does with an initial CPU
+ * affinity, which the cpuset of the cgroup may forbid (EINVAL, sched_setaffinity(2)) and which is for the time before.
  */
 function joinedByInit({ cloneInto, ...start }: CgroupStart): CgroupStart {
   if (cloneInto === undefined) return start;
@@ -54,7 +55,9 @@ async function start(request: SetnsRequest): Promise<ParentProcess> {
   const { binding, manager, process, processConfig, config, signal, waitForRelease } = request;
   signal?.throwIfAborted();
   const prepared = await manager.prepareExec(process.options.subCgroups ?? {}, { initPid: request.initPid });
-  const cgroup = process.options.ignorePaused === true ? joinedByInit(prepared) : prepared;
+  const joinsItself =
+    process.options.ignorePaused === true || (processConfig.execCPUAffinity?.initial ?? '') !== '';
+  const cgroup = joinsItself ? joinedByInit(prepared) : prepared;
   // Read now, looked at only when the start fails.
   const oomKills = manager.oomKillCount().catch(() => 0);
   const preserved = process.options.preservedFds ?? [];

@@ -161,3 +161,51 @@ test('A pid file that cannot be written takes the container back', { requires: [
     assert.equal((await nrunc(['list', '-q'])).stdout, '');
   }
 });
+
+test('kill reaches init, with --all every process, and KILL all of a shared pid namespace, paused too', {
+  requires: ['root', 'probe'],
+  trap: 20,
+  timeoutMs: 60_000,
+}, async t => {
+  // It blocks the signal; the others die of it.
+  const args = ['/bin/probe', 'trap'];
+  const own = cli(t, { process: { args } });
+  const shared = cli(t, {
+    process: { args },
+    patch: spec => {
+      spec.linux.namespaces = spec.linux.namespaces.filter(({ type }) => type !== 'pid');
+      return undefined;
+    },
+  });
+  const pids = async (nrunc: Cli): Promise<number[] | null> =>
+    JSON.parse((await nrunc(['ps', '-f', 'json', nrunc.id])).stdout);
+  const three = async (nrunc: Cli): Promise<number[] | null> => {
+    const { id, bundle } = nrunc;
+    if ((await nrunc(['state', id])).code !== 0)
+      assert.equal((await nrunc(['run', '-d', '-b', bundle, id])).code, 0);
+    for (const seconds of ['1000', '1001'])
+      assert.equal((await nrunc(['exec', '-d', id, 'sleep', seconds])).code, 0);
+    const found = await pids(nrunc);
+    assert.equal(found?.length, 3);
+    return found;
+  };
+  const members = await three(own);
+  const { id } = own;
+  assert.deepEqual(await own(['kill', id, 'USR1']), ok);
+  assert.deepEqual(await pids(own), members);
+  assert.deepEqual(await own(['kill', '--all', id, 'USR1']), ok);
+  await eventually('init alone', async () => (await pids(own))?.length === 1);
+  assert.equal(await statusOf(own), 'running');
+  await three(own);
+  assert.deepEqual(await own(['pause', id]), ok);
+  assert.deepEqual(await own(['kill', '--all', id, 'KILL']), ok);
+  await stopped(own);
+  assert.deepEqual(await own(['delete', id]), ok);
+
+  await three(shared);
+  assert.deepEqual(await shared(['pause', shared.id]), ok);
+  assert.deepEqual(await shared(['kill', shared.id, 'KILL']), ok);
+  await stopped(shared);
+  await eventually('no process', async () => (await pids(shared)) === null);
+  assert.deepEqual(await shared(['delete', shared.id]), ok);
+});

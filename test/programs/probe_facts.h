@@ -331,10 +331,11 @@ static void devices(void) {
 
 static void scheduling(void) {
   struct sched_param parameter = {0};
-  sched_getparam(0, &parameter);
+  // The raw calls: those of musl are ENOSYS.
+  syscall(SYS_sched_getparam, 0, &parameter);
   key("scheduler");
-  printf("{\"policy\":%d,\"priority\":%d,\"nice\":%d}", sched_getscheduler(0), parameter.sched_priority,
-         getpriority(PRIO_PROCESS, 0));
+  printf("{\"policy\":%ld,\"priority\":%d,\"nice\":%d}", syscall(SYS_sched_getscheduler, 0),
+         parameter.sched_priority, getpriority(PRIO_PROCESS, 0));
   number("ioprio", syscall(SYS_ioprio_get, 1, 0));
   number("personality", personality(0xffffffff));
   char* value = slurp("/proc/self/oom_score_adj", NULL);
