@@ -293,6 +293,8 @@ void Spawner::on_exit(Job& job) {
   }
   Event event;
   if (result != 0) ask_kernel(job, event);
+  // The process may have spoken between the first look and its end.
+  read_pipe(job);
   if (job.pipe) on_pipe_closed(job);
   {
     const std::lock_guard<std::mutex> lock(job.mutex);
