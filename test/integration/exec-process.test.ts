@@ -9,6 +9,7 @@ import {
   rmdirSync,
   writeFileSync,
 } from 'node:fs';
+import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import type { Container } from '../../lib/index.ts';
 import { eventually, slowness, text, within } from '../harness/deadline.ts';
@@ -101,7 +102,7 @@ test('exec: each property of its own is the only thing that differs', {
         limits: ['1024', '1024'],
         policy: 0,
         priority: 0,
-        nice: 0,
+        nice: getPriority(),
         oomScoreAdj: 0,
       },
     },
