@@ -1,5 +1,6 @@
 /** What a process of a container is, told twice in the same words: by itself (/bin/probe), and by the host's /proc. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFileSync, readlinkSync } from 'node:fs';
 import type { Container } from '../../lib/index.ts';
 import { capabilityNumber } from '../harness/capabilities.ts';
@@ -124,8 +125,12 @@ const sections = ['ids', 'status', 'limits', 'env', 'scheduling'];
 /** Two processes with these options at once: one tells of itself, one waits to be looked at. */
 export async function look(on: Fixture, container: Container, options: ExecOptions = {}) {
   const told = on.process({ ...options, args: ['/bin/probe', 'json', ...sections], stdout: 'pipe' });
-  const seen = on.process({ ...options, args: ['/bin/probe', 'echo'], stdin: 'pipe' });
+  const seen = on.process({ ...options, args: ['/bin/probe', 'echo'], stdin: 'pipe', stdout: 'pipe' });
   await Promise.all([container.start(told), container.start(seen)]);
+  // The kernel closes the init pipe a moment before the new environment can be read.
+  const echoed = once(seen.stdout ?? assert.fail(), 'data');
+  seen.stdin?.write('x\n');
+  await within(echoed, 'echo');
   const outside = fromOutside(seen.pid);
   seen.stdin?.end();
   const inside = fromInside(await text(told.stdout ?? assert.fail()));
