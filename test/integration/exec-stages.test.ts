@@ -40,7 +40,8 @@ async function running(on: Fixture): Promise<{ container: Container; alone: () =
 /** A frozen cgroup below the container's: the container is not paused. */
 async function frozenBelow(container: Container): Promise<{ thaw: () => void; remove: () => void }> {
   const { cgroup_paths: paths } = await container.state();
-  const made = Object.values(paths).map(path => join(path, 'cold'));
+  // Controllers that are mounted together (cpu,cpuacct) share a directory.
+  const made = [...new Set(Object.values(paths))].map(path => join(path, 'cold'));
   for (const path of made) {
     mkdirSync(path);
     for (const file of ['cpuset.cpus', 'cpuset.mems'])
