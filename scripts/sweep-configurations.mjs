@@ -1,7 +1,7 @@
 // What scripts/sweep.mjs starts, and which components of its paths a container controls.
 
 const look =
-  'cat /etc/passwd /etc/file /secret/file /data/file /data/n/file /work/file file 2>&1; for f in /kept/file /kept/dir/new /proc/sys/kernel/core_pattern /proc/sysrq-trigger /etc/file; do (echo evil > $f) 2>&1; done; echo looked';
+  'cat /etc/passwd /etc/file /secret/file /data/file /data/n/file /place/file file 2>&1; for f in /kept/file /kept/dir/new /proc/sys/kernel/core_pattern /proc/sysrq-trigger /etc/file; do (echo evil > $f) 2>&1; done; echo looked';
 const programs = ['sh', 'cat', 'echo', 'true', 'sleep', 'ls'];
 
 /** Trees of the image and of a volume that two containers share; undefined: a directory. */
@@ -19,7 +19,7 @@ export const files = {
     'secret/dir/file': 'of the image',
     'ro/dir/file': 'of the image',
     'up/dir/file': 'of the image',
-    'work/file': 'of the image',
+    'place/file': 'of the image',
     tmp: undefined,
   },
   volume: { file: 'of the volume', 'a/b/file': 'of the volume', 'n/file': 'of the volume' },
@@ -117,7 +117,7 @@ export const configurations = {
           mount('/late/one', 'tmpfs', 'tmpfs', 'ro'),
           kept(source),
         ],
-        process: { cwd: '/work/made/here', user: { uid: 1000, gid: 1000 } },
+        process: { cwd: '/place/made/here', user: { uid: 1000, gid: 1000 } },
       }),
     components: [
       'up',
@@ -125,9 +125,9 @@ export const configurations = {
       'up/dir/file',
       'late',
       'late/one',
-      'work',
-      'work/made',
-      'work/made/here',
+      'place',
+      'place/made',
+      'place/made/here',
       'etc',
       'bin',
     ],
@@ -137,8 +137,8 @@ export const configurations = {
     spec: ({ rootfs, volume, kept: source }) =>
       spec(rootfs, {
         mounts: [mount('/data', 'bind', volume, 'rbind', 'rw'), kept(source)],
-        process: { cwd: '/work', user: { uid: 1000, gid: 1000 } },
+        process: { cwd: '/place', user: { uid: 1000, gid: 1000 } },
       }),
-    components: ['work', 'etc', 'etc/passwd', 'bin', 'bin/sh', 'bin/busybox', 'volume/a', 'proc'],
+    components: ['place', 'etc', 'etc/passwd', 'bin', 'bin/sh', 'bin/busybox', 'volume/a', 'proc'],
   },
 };
