@@ -1,6 +1,7 @@
 // What a test or a lane may not leave behind: cgroups, mounts, processes, state directories, file descriptors.
 // `node scripts/leaks.mjs --save FILE` and `--compare FILE` do the same from a shell.
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { setTimeout as after } from 'node:timers/promises';
 
 const list = path => {
@@ -26,19 +27,30 @@ const link = path => {
 };
 
 function cgroups() {
+  const points = text('/proc/self/mountinfo')
+    .split('\n')
+    .filter(line => / - cgroup2? /.test(line))
+    .map(line => line.split(' ')[4])
+    .filter(point => point.startsWith('/sys/fs/cgroup'));
+  // Whoever gave this process a cgroup of its own makes others beside it, for others. Not so in a slice of systemd's:
+  // containers become units there.
+  const own = text('/proc/self/cgroup')
+    .split('\n')
+    .map(line => line.split(':').at(-1))
+    .filter(path => path.lastIndexOf('/') > 0 && !/\.slice\//.test(path))
+    .flatMap(path => points.map(point => point + path));
+  const isBeside = (directory, path) => !own.includes(path) && own.some(p => dirname(p) === directory);
   const found = [];
   const walk = (directory, depth) => {
     for (const entry of list(directory)) {
       if (!entry.isDirectory()) continue;
       const path = `${directory}/${entry.name}`;
+      if (isBeside(directory, path)) continue;
       found.push(path);
       if (depth < 8) walk(path, depth + 1);
     }
   };
-  for (const line of text('/proc/self/mountinfo').split('\n')) {
-    const point = line.split(' ')[4];
-    if (/ - cgroup2? /.test(line) && point.startsWith('/sys/fs/cgroup')) walk(point, 0);
-  }
+  for (const point of points) walk(point, 0);
   // systemd's own units come and go as it likes; what is below one of them counts.
   return found.filter(
     path => !/\.(service|mount|socket|swap|timer|automount)$|\/system-[^/]*\.slice$/.test(path),
