@@ -11,10 +11,10 @@ let sequence = 0;
 const newId = () => `bench-${process.pid}-${sequence++}`;
 const installed = name => spawnSync('sh', ['-c', `command -v ${name}`]).status === 0;
 
-/** The library, in this process. */
-export async function library(context) {
+/** The library, in this process. Without the monitor (docs/adr/0003) only the run cycle is of interest. */
+export async function library(context, { monitor = true } = {}) {
   const { LinuxFactory, loadConfig, Process } = context.library;
-  const factory = new LinuxFactory({ root: join(context.workspace, 'ours') });
+  const factory = new LinuxFactory({ root: join(context.workspace, monitor ? 'ours' : 'alone'), monitor });
   const config = await loadConfig(context.shortBundle);
   const idle = await loadConfig(context.longBundle);
   let target;
@@ -24,7 +24,7 @@ export async function library(context) {
     if (status.kind !== 'exited' || status.code !== 0) throw new Error(`ours: ${JSON.stringify(status)}`);
   };
   return {
-    name: 'libcontainer',
+    name: monitor ? 'libcontainer' : 'monitor: false',
     factory,
     config,
     idle,

@@ -113,7 +113,8 @@ only ratios can be compared with another machine's.
 The container is the one of \`nrunc spec\` with limits for memory, processes and processor time; it runs \`/bin/true\` of a static
 busybox. Every runtime has its state on tmpfs. \`floor\` is \`bench/floor/\`: a C program that makes the same container with the
 fewest system calls, and has no state, hooks, errors or configuration. \`bwrap\` makes no cgroups and hides no paths. runc and crun
-are timed from vfork to exit by the same C program, without Node's own price for a child process.
+are timed from vfork to exit by the same C program, without Node's own price for a child process. \`monitor: false\` is libcontainer
+without the process that keeps exit statuses over the end of the daemon (docs/adr/0003).
 
 ${text(result)}
 `;

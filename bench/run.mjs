@@ -82,7 +82,8 @@ async function measure(context) {
   for (const one of others) keep(one);
   const all = [ours, bottom, ...others];
   const figures = {};
-  if (wants('run')) Object.assign(figures, await interleave(all, ['run'], rounds));
+  const alone = keep(await library(context, { monitor: false }));
+  if (wants('run')) Object.assign(figures, await interleave([...all, alone], ['run'], rounds));
   if (wants('steps')) for (let at = 0; at < 40; at++) await ours.steps();
   if (wants('steps')) Object.assign(figures, await interleave(all, ['steps'], Math.ceil(rounds / 2)));
   if (wants('exec')) {
