@@ -18,7 +18,7 @@ const { values: options, positionals } = parseArgs({
     filter: { type: 'string', default: '' },
     raw: { type: 'boolean', default: false },
     'no-setup': { type: 'boolean', default: false },
-    'limit-seconds': { type: 'string', default: '1200' },
+    'limit-seconds': { type: 'string', default: '1800' },
   },
 });
 
@@ -45,6 +45,7 @@ const guestsAtOnce = Math.max(1, Math.min(2, availableParallelism()));
 // layout of cgroups.
 const placed = [
   { files: /^test\/(native|clients)\//, profiles: ['v2'] },
+  { files: /^test\/integration\/fallbacks/, profiles: ['v2'] },
   { files: /^test\/integration\/cli-lifecycle/, profiles: ['systemd'] },
   { files: /^test\/integration\/cli-live/, profiles: ['v1'] },
   { files: /^test\/integration\/(cli|nrunc)/, profiles: ['v2'] },
