@@ -11,6 +11,7 @@ import {
   reasons,
   SyscallError,
 } from '../errors.ts';
+import type { ExitStatus } from '../process.ts';
 import type { FailedEvent, StartFailure } from './parent-process.ts';
 
 const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
@@ -57,7 +58,7 @@ export async function startError(failure: StartFailure, context: FailureContext)
   // A hook of ours, the console socket or an abort: it is an error of its own already.
   if (event === undefined) {
     if (failure.cause !== undefined) return failure.cause;
-    return died(context, undefined);
+    return died(context, undefined, failure.exit);
   }
   switch (event.stage) {
     case 'prepare':
@@ -65,7 +66,7 @@ export async function startError(failure: StartFailure, context: FailureContext)
     case 'spawn':
       return spawnError(event);
     case 'died':
-      return died(context, event);
+      return died(context, event, failure.exit);
     case 'init':
       return initError(event, context);
   }
@@ -109,7 +110,16 @@ function spawnError(event: FailedEvent): LibcontainerError {
   return new LibcontainerError(code, { cause });
 }
 
-async function died(context: FailureContext, event: FailedEvent | undefined): Promise<InitError> {
+const ending = (exit: ExitStatus | undefined): string => {
+  if (exit === undefined || exit.kind === 'unknown') return '';
+  return exit.kind === 'exited' ? `exit status ${exit.code}` : `killed by ${exit.signal}`;
+};
+
+async function died(
+  context: FailureContext,
+  event: FailedEvent | undefined,
+  exit: ExitStatus | undefined,
+): Promise<InitError> {
   const at = {
     step: event?.step ?? '',
     index: event?.index ?? 0,
@@ -117,7 +127,8 @@ async function died(context: FailureContext, event: FailedEvent | undefined): Pr
     args: event?.args ?? '',
     errno: event?.errno ?? 0,
   };
-  const detail = event?.detail === undefined || event.detail === '' ? {} : { detail: event.detail };
+  const words = [event?.detail ?? '', ending(exit)].filter(text => text !== '');
+  const detail = words.length === 0 ? {} : { detail: words.join(', ') };
   if ((await context.oomKills()) > 0)
     // runc's words.
     return new InitError('ERR_OOM_KILLED', at, {
@@ -132,7 +143,8 @@ async function initError(event: FailedEvent, context: FailureContext): Promise<L
   // Not a step of init's: the spawner could not record the pid.
   if (event.step === 'stateFile') return stateError(syscallError(event), context);
   // A step that failed because the kernel killed a helper or refused memory is better told as what it was.
-  if (event.errno === constants.errno.ENOMEM && (await context.oomKills()) > 0) return died(context, event);
+  if (event.errno === constants.errno.ENOMEM && (await context.oomKills()) > 0)
+    return died(context, event, undefined);
   const code = isReason(event.reason) ? event.reason : 'ERR_INIT_STEP';
   return new InitError(code, event, { ...sentence(code, event, context) });
 }

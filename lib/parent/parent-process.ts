@@ -45,6 +45,8 @@ export interface ParentRequest {
 /** `failed` reached us, or something on this side of the pipe went wrong. */
 export class StartFailure extends Error {
   readonly event: FailedEvent | undefined;
+  /** How the child ended, if there was one. */
+  exit: ExitStatus | undefined;
   constructor(event: FailedEvent | undefined, cause?: unknown) {
     super('start failed', { cause });
     this.event = event;
@@ -296,6 +298,7 @@ export class ParentProcess implements StartedProcess {
   /** For a milestone that was reached this changes nothing. */
   #settleFailure(): void {
     const failure = this.#failure ?? new StartFailure(undefined);
+    failure.exit = this.exitStatus;
     this.#waiting.fail(failure);
     this.#running.fail(failure);
     if (this.#failure !== undefined) {

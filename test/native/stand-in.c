@@ -3,6 +3,7 @@
 //
 // send TEXT        one frame; \xHH escapes
 // expect C         waits for a frame of type C; its text goes to stdout
+// peek             waits for a frame and leaves it unread
 // sendfd NAME N    an 'F' frame with descriptor N
 // fds              its descriptors to stdout: number, target, flags
 // status           /proc/self/status to stdout
@@ -104,7 +105,10 @@ static void run(char *line) {
     if (send(pipe_fd, rest, size, MSG_NOSIGNAL) < 0) _exit(95);
   } else if (strcmp(line, "expect") == 0)
     expect(rest[0]);
-  else if (strcmp(line, "sendfd") == 0)
+  else if (strcmp(line, "peek") == 0) {
+    char first;
+    if (recv(pipe_fd, &first, 1, MSG_PEEK) <= 0) _exit(91);
+  } else if (strcmp(line, "sendfd") == 0)
     send_fd(rest);
   else if (strcmp(line, "fds") == 0)
     list_fds();
