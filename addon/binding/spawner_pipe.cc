@@ -28,7 +28,8 @@ void Spawner::read_pipe(Job& job) {
     pid_t sender = 0;
     const ssize_t got = receive_packet(job.pipe.get(), buffer, sizeof buffer, fd, sender);
     if (got < 0 && errno == EAGAIN) return;
-    // It has ended with an answer of ours unread. Told once, and before the frames that it sent ahead of that.
+    // It has ended with an answer of ours unread. Told once, and before the frames that it sent ahead of
+    // that.
     if (got < 0 && errno == ECONNRESET) continue;
     if (got == 0 || (got < 0 && errno != EMSGSIZE)) {
       on_pipe_closed(job);
