@@ -1,6 +1,6 @@
 /** Starting processes: a container's first one, its release, and further ones. */
 import { closeSync, constants, openSync, readSync, unlinkSync } from 'node:fs';
-import type { ExecutionOptions, PreparedProcess } from './container.ts';
+import type { Command, ExecutionOptions, PreparedProcess } from './container.ts';
 import type { Handle } from './container-handle.ts';
 import { signalEveryone } from './container-recover.ts';
 import { listenerOf } from './container-seccomp.ts';
@@ -11,7 +11,8 @@ import { startInit, takeBack } from './parent/init-process.ts';
 import { forwardNotify, withNotify } from './parent/notify-socket.ts';
 import type { ParentProcess } from './parent/parent-process.ts';
 import { startSetns } from './parent/setns-process.ts';
-import { type Process, resolveProcess } from './process.ts';
+import { encodeCommand } from './plan/encode.ts';
+import { Process, resolveProcess } from './process.ts';
 import { fifoPath, ociState, recordText } from './state.ts';
 
 /** True when a start makes the container's first process. */
@@ -24,6 +25,12 @@ export async function startFirst(
   wait: boolean,
   { signal }: ExecutionOptions,
 ): Promise<void> {
+  const { program } = process.options;
+  // No program will ever read the fifo's absence from its own command line (container-recover.ts).
+  if (wait && program !== undefined)
+    throw new LibcontainerError('ERR_ARGUMENT', {
+      detail: `process.program '${program}' needs ${program === 'late' ? 'prepare' : 'run'}()`,
+    });
   if (handle.starting || handle.destroyed)
     throw new ContainerError(
       handle.destroyed ? 'ERR_CONTAINER_NOT_EXIST' : 'ERR_CONTAINER_STARTED',
@@ -36,7 +43,7 @@ export async function startFirst(
     const parent = await spawnFirst(handle, process, wait, signal);
     process.attach(parent);
     watchExit(handle, process, parent, true);
-    if (wait) handle.emitter.emit('created', { pid: parent.pid });
+    if (wait || process.options.program === 'late') handle.emitter.emit('created', { pid: parent.pid });
     else await started(handle, parent.pid, signal);
   } catch (error) {
     handle.notify?.close();
@@ -236,6 +243,10 @@ export async function startFurther(
   waitForRelease: boolean,
   { signal }: ExecutionOptions,
 ): Promise<ParentProcess> {
+  if (process.options.program !== undefined)
+    throw new LibcontainerError('ERR_ARGUMENT', {
+      detail: 'process.program is for the first process of a container',
+    });
   const live = await handle.live();
   if (!(live.status === 'paused' && process.options.ignorePaused === true))
     assertAllowed('join', handle.id, live.status);
@@ -280,6 +291,52 @@ export async function prepareFurther(
   options: ExecutionOptions,
 ): Promise<PreparedProcess> {
   const parent = await startFurther(handle, process, true, options);
+  return prepared(process, parent, async command => {
+    if (command !== undefined)
+      throw new LibcontainerError('ERR_ARGUMENT', { detail: 'release(): this process has its program' });
+    parent.release();
+    await parent.executed();
+  });
+}
+
+/** The first process, of a container whose program is told by the release. */
+export async function prepareFirst(
+  handle: Handle,
+  process: Process,
+  options: ExecutionOptions,
+): Promise<PreparedProcess> {
+  if (process.options.program !== 'late')
+    throw new LibcontainerError('ERR_ARGUMENT', {
+      detail: "prepare(): a container's first process must have program 'late'",
+    });
+  await startFirst(handle, process, false, options);
+  const parent = handle.init;
+  if (parent === undefined) throw new ContainerError('ERR_CONTAINER_NOT_RUNNING', handle.id);
+  return prepared(process, parent, async command => {
+    const { args, env } = checkedCommand(command, handle.config.process?.env ?? []);
+    if (!parent.release(encodeCommand(args, env)))
+      throw new LibcontainerError('ERR_ARGUMENT', {
+        detail:
+          'release(): arguments and environment are larger than a packet of a UNIX socket (some 200 kB)',
+      });
+    await parent.executed();
+    await started(handle, parent.pid, undefined);
+  });
+}
+
+/** The rules of a Process's own arguments. */
+function checkedCommand(command: Command | undefined, env: readonly string[]): Required<Command> {
+  if (command === undefined)
+    throw new LibcontainerError('ERR_ARGUMENT', { detail: 'release(): which program? { args } is needed' });
+  const checked = new Process({ args: command.args, env: command.env ?? env });
+  return { args: checked.options.args, env: checked.options.env ?? [] };
+}
+
+function prepared(
+  process: Process,
+  parent: ParentProcess,
+  go: (command: Command | undefined) => Promise<void>,
+): PreparedProcess {
   let released = false;
   const cancel = async (): Promise<void> => {
     parent.abort();
@@ -288,10 +345,9 @@ export async function prepareFurther(
   return {
     process,
     pid: parent.pid,
-    release: async () => {
+    release: async command => {
+      await go(command);
       released = true;
-      parent.release();
-      await parent.executed();
     },
     cancel,
     [Symbol.asyncDispose]: async () => {

@@ -12,6 +12,7 @@ import { executesProgram, needsRecovery, recover } from './container-recover.ts'
 import { ContainerError } from './errors.ts';
 import { assertAllowed, type Operation, type Status } from './lifecycle.ts';
 import type { Binding, KernelExit } from './native/binding.ts';
+import type { Logger } from './observe.ts';
 import type { Lifetime } from './parent/init-process.ts';
 import type { NotifyForwarder } from './parent/notify-socket.ts';
 import type { ParentProcess } from './parent/parent-process.ts';
@@ -25,6 +26,7 @@ export interface Root {
   readonly lockTimeoutMs: number;
   /** The directory of resctrl, when the caller names one. */
   readonly resctrl: string | undefined;
+  readonly logger: Logger | undefined;
   /** Makes the root and checks who may write to it. @throws {LibcontainerError} ERR_STATE_ROOT */
   readonly prepare: () => void;
   /** Gives the ID back, that `create()` reserved. */

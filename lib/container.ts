@@ -12,6 +12,7 @@ import {
 import {
   isFirst,
   notified,
+  prepareFirst,
   prepareFurther,
   release,
   removeAfterFailedRun,
@@ -40,6 +41,7 @@ import type {
 } from './events/event.ts';
 import type { EventStream } from './events/stream.ts';
 import type { Status } from './lifecycle.ts';
+import { type OperationName, observed } from './observe.ts';
 import type { SyscallErrorEvent } from './parent/syscall-listener.ts';
 import type { StartPlan } from './plan/steps.ts';
 import type { ExitStatus, Process } from './process.ts';
@@ -92,12 +94,23 @@ export interface DestroyOptions extends ExecutionOptions {
   readonly force?: boolean;
 }
 
+/** What a process that was prepared without its program executes. */
+export interface Command {
+  readonly args: readonly string[];
+  /** `NAME=value`. Default: that of the configuration. */
+  readonly env?: readonly string[];
+}
+
 /** A process that is ready in the container and waits for `release()` to execute its program. */
 export interface PreparedProcess extends AsyncDisposable {
   readonly process: Process;
   readonly pid: number;
-  /** Lets it execute its program; resolves when it does. */
-  release(): Promise<void>;
+  /**
+   * Lets it execute its program; resolves when it does.
+   * @param command Of a first process with program `late`, and only there.
+   * @throws as `start()`, and ERR_ARGUMENT
+   */
+  release(command?: Command): Promise<void>;
   /** Kills it instead; resolves when it is gone. */
   cancel(): Promise<void>;
 }
@@ -170,8 +183,10 @@ export class Container {
    * @throws {HookError} {CgroupError}
    */
   async start(process: Process, options: ExecutionOptions = {}): Promise<void> {
-    if (isFirst(this.#handle)) await startFirst(this.#handle, process, true, options);
-    else await startFurther(this.#handle, process, false, options);
+    await this.#observed('start', async () => {
+      if (isFirst(this.#handle)) await startFirst(this.#handle, process, true, options);
+      else await startFurther(this.#handle, process, false, options);
+    });
   }
 
   /**
@@ -179,17 +194,19 @@ export class Container {
    * @throws as `start()`
    */
   async run(process: Process, options: ExecutionOptions = {}): Promise<void> {
-    if (!isFirst(this.#handle)) {
-      await startFurther(this.#handle, process, false, options);
-      return;
-    }
-    try {
-      await startFirst(this.#handle, process, false, options);
-    } catch (error) {
-      // Only a poststart hook fails when init runs already.
-      if (this.#handle.init !== undefined) await removeAfterFailedRun(this.#handle, error);
-      throw error;
-    }
+    await this.#observed('run', async () => {
+      if (!isFirst(this.#handle)) {
+        await startFurther(this.#handle, process, false, options);
+        return;
+      }
+      try {
+        await startFirst(this.#handle, process, false, options);
+      } catch (error) {
+        // Only a poststart hook fails when init runs already.
+        if (this.#handle.init !== undefined) await removeAfterFailedRun(this.#handle, error);
+        throw error;
+      }
+    });
   }
 
   /**
@@ -198,7 +215,7 @@ export class Container {
    * @throws {HookError} a startContainer or poststart hook failed: the container was stopped
    */
   async exec(options: ExecutionOptions = {}): Promise<void> {
-    await release(this.#handle, options);
+    await this.#observed('exec', () => release(this.#handle, options));
   }
 
   /**
@@ -219,9 +236,17 @@ export class Container {
     return waitForExit(this.#handle, options.signal);
   }
 
-  /** First half of a two-phase exec into a running container: attach to its streams, then `release()`. @throws as `start()` */
+  /**
+   * First half of a two-phase exec into a running container: attach to its streams, then `release()`. In a container
+   * without a process: of its first one, which must have `program: 'late'`; everything but its program is then done.
+   * @throws as `start()`
+   */
   async prepare(process: Process, options: ExecutionOptions = {}): Promise<PreparedProcess> {
-    return prepareFurther(this.#handle, process, options);
+    return this.#observed('prepare', () =>
+      isFirst(this.#handle)
+        ? prepareFirst(this.#handle, process, options)
+        : prepareFurther(this.#handle, process, options),
+    );
   }
 
   /**
@@ -234,16 +259,16 @@ export class Container {
     signal: SignalName | number | string,
     options: { readonly all?: boolean } = {},
   ): Promise<void> {
-    await signalContainer(this.#handle, signal, options);
+    await this.#observed('signal', () => signalContainer(this.#handle, signal, options));
   }
 
   /** Freezes all processes. @throws {ContainerError} `ERR_CONTAINER_NOT_RUNNING`, `ERR_CONTAINER_PAUSED` */
   async pause(options: ExecutionOptions = {}): Promise<void> {
-    await pauseContainer(this.#handle, options);
+    await this.#observed('pause', () => pauseContainer(this.#handle, options));
   }
   /** @throws {ContainerError} `ERR_CONTAINER_NOT_PAUSED` */
   async resume(options: ExecutionOptions = {}): Promise<void> {
-    await resumeContainer(this.#handle, options);
+    await this.#observed('resume', () => resumeContainer(this.#handle, options));
   }
 
   /**
@@ -254,7 +279,7 @@ export class Container {
    * @throws {CgroupError} `file` and `value` tell what was refused
    */
   async set(resources: Resources, options: ExecutionOptions & SetOptions = {}): Promise<void> {
-    await setResources(this.#handle, resources, options);
+    await this.#observed('set', () => setResources(this.#handle, resources, options));
   }
 
   /** Counters of the container's cgroups and network interfaces; with `intervalMs` again and again, until the container stops. */
@@ -307,7 +332,7 @@ export class Container {
    * @throws {HookError} of a poststop hook, when all else is done
    */
   async destroy(options: DestroyOptions = {}): Promise<void> {
-    await destroyContainer(this.#handle, options);
+    await this.#observed('destroy', () => destroyContainer(this.#handle, options));
   }
 
   on<E extends keyof ContainerEvents>(event: E, listener: ContainerEvents[E]): this {
@@ -324,6 +349,9 @@ export class Container {
     this.#emitter().off(event, listener as Listener);
     if (cgroupEventNames.has(event)) followListeners(this.#handle);
     return this;
+  }
+  #observed<T>(operation: OperationName, work: () => Promise<T>): Promise<T> {
+    return observed(operation, this.id, this.#handle.root.logger, work);
   }
   /** eventemitter3's types cannot follow one key through a generic method. */
   #emitter(): AnyEmitter {

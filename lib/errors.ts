@@ -36,6 +36,7 @@ export const reasons = {
     'container is locked by another operation',
     'another process works on it; try again when it is done',
   ],
+  ERR_POOL_CLOSED: ['the pool is closed', 'take() before close()'],
   ERR_STATE_CORRUPT: [
     'state of the container cannot be read',
     'destroy it with force; the state directory is removed',
@@ -173,6 +174,14 @@ export const reasons = {
     '`systemctl status UNIT` and the journal say why',
   ],
   ERR_CGROUP_LAYOUT: ['no usable cgroup mount', 'mount cgroup2 on /sys/fs/cgroup'],
+  ERR_SANDBOX_FILE: [
+    'a file of the sandbox could not be read or written',
+    'it is done inside, as the user of the sandbox: only /tmp, the home directory and writable mounts can be written',
+  ],
+  ERR_TEST_RUNNER: [
+    'the hooks of the test runner cannot be used',
+    'call useSandbox() in a test file, outside of tests',
+  ],
   ERR_SYSCALL: ['system call failed', 'see errno'],
 } as const satisfies Record<string, readonly [sentence: string, hint: string]>;
 

@@ -12,8 +12,10 @@ import { isHalfDestroyed, needsRecovery } from './container-recover.ts';
 import { ContainerError, LibcontainerError } from './errors.ts';
 import type { Status } from './lifecycle.ts';
 import { binding } from './native/binding.ts';
+import { type Logger, observed } from './observe.ts';
 import { type Lifetime, leftoverRemoval } from './parent/init-process.ts';
 import type { SeccompHandlerOptions } from './parent/syscall-listener.ts';
+import { Pool, type PoolOptions } from './pool.ts';
 import { readRecord, statePath } from './state.ts';
 
 export interface FactoryOptions {
@@ -29,6 +31,8 @@ export interface FactoryOptions {
    * for who is a subreaper and waits for them by itself.
    */
   readonly monitor?: boolean;
+  /** Hears of each operation and how long it took (`debug`), and of those that failed (`warn`). Default: nobody. */
+  readonly logger?: Logger;
 }
 
 export interface CreateOptions {
@@ -105,7 +109,7 @@ export class LinuxFactory {
     if (root === '' || this.root === '/')
       throw new LibcontainerError('ERR_STATE_ROOT', { detail: JSON.stringify(root) });
     this.#monitor = options.monitor ?? true;
-    this.#root = makeRoot(this.root, lockTimeoutMs, options.resctrlRoot);
+    this.#root = makeRoot(this.root, lockTimeoutMs, options.resctrlRoot, options.logger);
   }
 
   /**
@@ -117,6 +121,10 @@ export class LinuxFactory {
   async create(id: string, config: Config, options: CreateOptions = {}): Promise<Container> {
     checkId(id);
     options.signal?.throwIfAborted();
+    return observed('create', id, this.#root.logger, () => this.#create(id, config, options));
+  }
+
+  async #create(id: string, config: Config, options: CreateOptions): Promise<Container> {
     const lifetime = this.#lifetime(config, options);
     const directory = join(this.root, id);
     // Before the look at the ID: from there to its reservation there must be no turn.
@@ -143,6 +151,19 @@ export class LinuxFactory {
     });
     reserved.set(this.root, ids.set(id, new WeakRef(handle)));
     return new Container(handle);
+  }
+
+  /**
+   * Containers of one configuration that are ready but for their program: taking one and running it costs little more than
+   * its execve. Filled in the background, from now on.
+   * @throws {LibcontainerError} ERR_ARGUMENT
+   * @example
+   * await using pool = factory.pool(config, { size: 8 });
+   * await using taken = await pool.take();
+   * const process = await taken.run({ args: ['python3', '-c', code] });
+   */
+  pool(config: Config, options: PoolOptions): Pool {
+    return new Pool((id, lifetime) => this.create(id, config, { lifetime }), config, options);
   }
 
   /** @throws {LibcontainerError} ERR_ARGUMENT, ERR_UNSUPPORTED */
@@ -316,7 +337,12 @@ const abandonedAfterMs = 300;
 /** A child that the dead holder of a lock had just cloned has the lock's descriptor, too, until its execve. */
 const cloneMs = 300;
 
-function makeRoot(path: string, lockTimeoutMs: number, resctrl: string | undefined): Root {
+function makeRoot(
+  path: string,
+  lockTimeoutMs: number,
+  resctrl: string | undefined,
+  logger: Logger | undefined,
+): Root {
   let checked = false;
   return {
     path,
@@ -325,6 +351,7 @@ function makeRoot(path: string, lockTimeoutMs: number, resctrl: string | undefin
     },
     lockTimeoutMs,
     resctrl,
+    logger,
     prepare: () => {
       // Once, and again when somebody has removed the root under a daemon.
       if (checked && existsSync(path)) return;

@@ -1,4 +1,9 @@
 /** The public names of libcontainer. */
+
+/** @internal */
+export { availableControllers } from './cgroups/available.ts';
+/** @internal */
+export { hostLayout } from './cgroups/layout.ts';
 export type { IntelRdtStats, Stats } from './cgroups/stats.ts';
 export { type DeviceNumber, type Limit, type UnifiedLimits, unifiedLimits } from './cgroups/v2/unified.ts';
 export type {
@@ -11,8 +16,10 @@ export type {
 } from './config/config.ts';
 export { defaultSpecText } from './config/default-spec.ts';
 export type { Landlock } from './config/landlock.ts';
-export { loadConfig, loadProcess, resourcesFromJson } from './config/load.ts';
+/** @internal For libcontainer/sandbox and nrunc, which are files of their own. */
+export { configFromSpec, loadConfig, loadProcess, resolveSpec, resourcesFromJson } from './config/load.ts';
 export {
+  type Command,
   Container,
   type ContainerEvents,
   type DestroyOptions,
@@ -53,7 +60,12 @@ export {
 } from './factory.ts';
 export { type Features, features } from './features.ts';
 export type { Status } from './lifecycle.ts';
+/** @internal */
+export { binding } from './native/binding.ts';
+export type { Logger, OperationMessage, OperationName, StepMessage } from './observe.ts';
 export type { InnerMount } from './parent/inner-mount.ts';
+/** @internal */
+export { runPlan } from './parent/short-plan.ts';
 export type { CallerFacts, NodeOptions, SyscallCall } from './parent/syscall-call.ts';
 export type {
   ErrnoName,
@@ -66,6 +78,7 @@ export type {
 export type { SyscallArguments, SyscallName } from './parent/syscall-table.ts';
 export { explainPlan, printPlan } from './plan/explain.ts';
 export type { StartPlan, Step } from './plan/steps.ts';
+export { Pool, type PoolOptions, type TakenContainer } from './pool.ts';
 export { type ExitStatus, Process, type ProcessOptions } from './process.ts';
 export { type SignalName, signalName, signalNumber } from './signals.ts';
 export type { OciState, State } from './state.ts';

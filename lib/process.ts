@@ -170,12 +170,14 @@ function checkOptions(options: ProcessOptions): void {
   const wrong = (detail: string): never => {
     throw new LibcontainerError('ERR_ARGUMENT', { detail });
   };
-  if (
-    !Array.isArray(options.args) ||
-    options.args.length === 0 ||
-    options.args.some(a => typeof a !== 'string')
-  )
+  const { program } = options;
+  if (program !== undefined && program !== 'none' && program !== 'late')
+    wrong(`process.program is ${String(program)}, not 'none' or 'late'`);
+  const few = program === undefined && options.args?.length === 0;
+  if (!Array.isArray(options.args) || few || options.args.some(a => typeof a !== 'string'))
     wrong('process.args: a list of at least one string is needed');
+  if (program !== undefined && options.args.length > 0)
+    wrong(`process.args must be empty with program '${program}'`);
   if (options.args.some(a => a.includes('\0'))) wrong('process.args: a NUL byte cannot be passed');
   for (const entry of options.env ?? []) {
     if (!/^[^=\0]+=[^\0]*$/s.test(entry)) wrong(`process.env: ${JSON.stringify(entry)} is not NAME=value`);
@@ -217,6 +219,7 @@ export function resolveProcess(options: ProcessOptions, base: ProcessConfig | un
     noNewPrivileges: options.noNewPrivileges ?? base?.noNewPrivileges ?? false,
     ...optional('consoleSize'),
     ...optional('plainNewlines'),
+    ...(options.program === undefined ? {} : { program: options.program }),
     ...optional('capabilities'),
     ...optional('oomScoreAdj'),
     ...optional('scheduler'),

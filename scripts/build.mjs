@@ -153,7 +153,10 @@ async function dist() {
   await bundle('lib/config/spec.ts', 'spec.cjs', errorsOfLibrary);
   await bundle('lib/plan/encode.ts', 'encode.cjs', errorsOfLibrary);
   await bundle('lib/cgroups/systemd/driver.ts', 'systemd.cjs', errorsOfLibrary);
-  await bundle('lib/cli/nrunc.ts', 'cli.cjs', library, lazyFunctions);
+  await bundle('lib/sandbox/sandbox.ts', 'sandbox.cjs', library, errorsOfLibrary);
+  await bundle('lib/testing/testing.ts', 'testing.cjs', sandboxFile, library, errorsOfLibrary);
+  await bundle('lib/doctor/doctor.ts', 'doctor.cjs', sandboxFile, library, errorsOfLibrary, systemdFile);
+  await bundle('lib/cli/nrunc.ts', 'cli.cjs', sandboxFile, doctorFile, library, lazyFunctions);
   await bundle('lib/cli/launch.ts', 'nrunc.cjs');
   const program = join(made, 'nrunc.cjs');
   writeFileSync(program, `#!/usr/bin/env node\n${readFileSync(program, 'utf8')}`);
@@ -170,6 +173,19 @@ async function dist() {
   writeFileSync(
     join(made, 'spec.mjs'),
     `import shapes from './spec.cjs';\nexport const { ${shapes.join(', ')} } = shapes;\n`,
+  );
+  writeFileSync(
+    join(made, 'doctor.mjs'),
+    "import doctors from './doctor.cjs';\nexport const { doctor } = doctors;\n",
+  );
+  writeFileSync(
+    join(made, 'testing.mjs'),
+    "import testing from './testing.cjs';\nexport const { useSandbox } = testing;\n",
+  );
+  const boxes = ['Sandbox', 'defaultSeccomp', 'sandbox', 'sandboxRoot'];
+  writeFileSync(
+    join(made, 'sandbox.mjs'),
+    `import boxes from './sandbox.cjs';\nexport const { ${boxes.join(', ')} } = boxes;\n`,
   );
   declarations(made);
   moveFiles(made, 'dist');
@@ -202,6 +218,8 @@ const external = (filter, path) => ({
 const lazyFile = external(/\/spec\.ts$/, './spec.cjs');
 const systemdFile = external(/\/driver\.ts$/, './systemd.cjs');
 const errorsOfLibrary = external(/\/errors\.ts$/, './index.cjs');
+const doctorFile = external(/\/doctor\/doctor\.ts$/, './doctor.cjs');
+const sandboxFile = external(/\/sandbox\/sandbox\.ts$/, './sandbox.cjs');
 const library = external(/\/index\.ts$/, './index.cjs');
 /**
  * Static imports of functions whose module is required by the first call of one: what a start needs, and `state` does not.
@@ -214,7 +232,7 @@ const lazyFunctions = {
     onResolve({ filter: lazyBuiltins }, ({ path, namespace }) =>
       namespace === 'lazy' ? { path, external: true } : { path, namespace: 'lazy' },
     );
-    onLoad({ filter: /\/plan\/encode\.ts$/ }, () => stubs('./encode.cjs', ['encodePlan']));
+    onLoad({ filter: /\/plan\/encode\.ts$/ }, () => stubs('./encode.cjs', ['encodePlan', 'encodeCommand']));
     onLoad({ filter: lazyBuiltins, namespace: 'lazy' }, ({ path }) => {
       const module = createRequire(import.meta.url)(path);
       return stubs(

@@ -1,4 +1,4 @@
-// Imports inside lib/ go one way only: cli → index → factory → container → {parent, events, cgroups} → plan, config,
+// Imports inside lib/ go one way only: cli → sandbox → index → factory → container → {parent, events, cgroups} → plan, config,
 // state → errors, native. Files of one layer may import each other. zod stays in config/spec.ts, protobufjs where a
 // message is encoded, process.exit and stdout in cli/.
 import { readdirSync, readFileSync } from 'node:fs';
@@ -11,8 +11,9 @@ const lib = join(root, 'lib');
 // A layer may import from itself and from every layer below it.
 const layers = [
   { name: 'cli', files: /^cli\// },
+  { name: 'sandbox', files: /^(sandbox|doctor|testing)\// },
   { name: 'index', files: /^index\.ts$/ },
-  { name: 'factory', files: /^factory\.ts$/ },
+  { name: 'factory', files: /^(factory|pool)\.ts$/ },
   { name: 'container', files: /^(container[\w-]*|features)\.ts$/ },
   {
     name: 'parent, events, cgroups, criu',
@@ -23,7 +24,7 @@ const layers = [
     files: /^(plan|config)\/|^(state[\w-]*|signals|lifecycle)\.ts$|^cgroups\/(manager|stats)\.ts$/,
   },
   { name: 'native, generated', files: /^(native|generated)\// },
-  { name: 'errors', files: /^errors\.ts$/ },
+  { name: 'errors', files: /^(errors|observe)\.ts$/ },
 ];
 // What only some files may import or use.
 const fenced = [

@@ -15,6 +15,7 @@ void export_watch(Napi::Env env, Napi::Object& exports);
 void export_datagram(Napi::Env env, Napi::Object& exports);
 void export_seccomp(Napi::Env env, Napi::Object& exports);
 void export_seccomp_notify(Napi::Env env, Napi::Object& exports);
+void export_kernel_calls(Napi::Env env, Napi::Object& exports);
 
 template <Napi::Value (*function)(const Napi::CallbackInfo&)>
 void add(Napi::Env env, Napi::Object& exports, const char* name) {

@@ -41,8 +41,16 @@ class SpawnHandle : public Napi::ObjectWrap<SpawnHandle> {
     return info.Env().Undefined();
   }
   Napi::Value release(const Napi::CallbackInfo& info) {
-    send("L");
-    return info.Env().Undefined();
+    std::string frame = "L";
+    if (!info[0].IsUndefined()) {
+      if (!info[0].IsBuffer()) {
+        Napi::TypeError::New(info.Env(), "command must be a Buffer").ThrowAsJavaScriptException();
+        return info.Env().Undefined();
+      }
+      const auto bytes = info[0].As<Napi::Buffer<char>>();
+      frame.append(bytes.Data(), bytes.Length());
+    }
+    return Napi::Boolean::New(info.Env(), send(frame));
   }
   Napi::Value abort(const Napi::CallbackInfo& info) {
     Instance::of(info.Env()).spawner()->abort(job_);
@@ -77,9 +85,12 @@ class SpawnHandle : public Napi::ObjectWrap<SpawnHandle> {
   }
   // Straight from this thread: waking the spawner would cost more than the call. A pipe that is gone reports
   // itself by events.
-  void send(const std::string& frame) {
+  // False: it is too large for a packet.
+  bool send(const std::string& frame) {
     const std::lock_guard<std::mutex> lock(job_->mutex);
-    if (job_->pipe) (void)::send(job_->pipe.get(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (!job_->pipe) return true;
+    return ::send(job_->pipe.get(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ||
+           errno != EMSGSIZE;
   }
   std::shared_ptr<Job> job_;
 };

@@ -90,6 +90,7 @@ Result wait_frame(Init& init, char type) {
     if (!go.valid()) return init.refused(EPROTO, "", "malformed answer on the init pipe");
     if (go.has(1)) init.state = go.bytes(1);
   }
+  if (type == 'L') init.command = Bytes{data + 1, length - 1};
   return Result::ok;
 }
 

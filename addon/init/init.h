@@ -87,7 +87,8 @@ struct Init {
 
   char executable[4096];
   char home[4096];
-  Bytes state;  // OCI state from the last Go, for hooks
+  Bytes state;    // OCI state from the last Go, for hooks
+  Bytes command;  // of the release, for findExecutable and exec with `late`
 
   bool clock_moved = false;  // a time namespace was entered: CLOCK_MONOTONIC has jumped
   uint64_t durations[max_durations];

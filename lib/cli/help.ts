@@ -31,6 +31,14 @@ status of "ubuntu01" as "stopped" the following will delete resources held for
        # nrunc delete ubuntu01`,
     '',
   ],
+  doctor: [
+    '',
+    `The doctor command tries out what containers need, as the user that runs it:
+namespaces, mounts, system calls, cgroups, seccomp and a whole sandbox. With each
+finding that is not ok comes a line that says what to do. Nothing is left behind.
+The exit code is 0 when all is there, 2 when something that only some containers
+need is missing, and 1 when no container can be run.`,
+  ],
   events: [
     identified,
     `The events command displays information about the container. By default the
@@ -84,6 +92,16 @@ resumed.`,
 Use nrunc list to identify instances of containers and their current status.`,
   ],
   run: [unique, `The run command ${ofBundle}`],
+  sandbox: [
+    `EXAMPLE:
+       $ nrunc sandbox -- sh
+       $ nrunc sandbox --memory 256m --timeout 10s --rw . -- make test`,
+    `The sandbox command runs a command in a container of its own, as root or as an
+ordinary user. It sees the programs and libraries of the host read-only, a
+private /proc, /dev, /tmp and home directory, and nothing else; it has no network,
+no capabilities and a filter on its system calls. When it ends, or nrunc does,
+everything is removed.`,
+  ],
   spec: [
     '',
     `The spec command creates the new specification file named "config.json" for

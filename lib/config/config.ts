@@ -113,6 +113,11 @@ export interface ProcessConfig {
    * or into a file. Default false. Not in the specification; the program can set it anew.
    */
   readonly plainNewlines?: boolean;
+  /**
+   * For a container's first process, instead of `args`. `none`: there is no program; the init stays as process 1, holds
+   * the namespaces and reaps. `late`: `PreparedProcess.release()` tells the program. Not in the specification.
+   */
+  readonly program?: 'none' | 'late';
   readonly capabilities?: Capabilities;
   readonly rlimits: readonly Rlimit[];
   readonly noNewPrivileges: boolean;

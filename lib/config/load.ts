@@ -9,6 +9,7 @@ import type { Config, ProcessConfig, Resources } from './config.ts';
 import { type ConfigOptions, convertProcess, convertResources, convertSpec } from './convert.ts';
 import { checkNamespacePaths, checkRootfs } from './host-checks.ts';
 import { type Json, parseJson } from './json.ts';
+import type { Spec } from './spec.ts';
 import { refuseUnsupported, refuseUnsupportedProcess } from './unsupported.ts';
 import { inUserNamespace, rootlessIssues } from './user-namespace.ts';
 import { specWarnings, validateSpec } from './validate.ts';
@@ -56,7 +57,11 @@ export async function configFromSpec(
   options: LoadOptions = {},
 ): Promise<Config> {
   const { parseSpec } = await shapes();
-  const spec = parseSpec(document);
+  return resolveSpec(parseSpec(document), bundle, options);
+}
+
+/** The same for one whose shape is known to be right, so that zod need not be loaded. */
+export async function resolveSpec(spec: Spec, bundle: string, options: LoadOptions = {}): Promise<Config> {
   refuseUnsupported(spec);
   const rootlessEuid = options.rootlessEuid ?? process.geteuid?.() !== 0;
   const config = convertSpec(spec, await realpath(bundle), {

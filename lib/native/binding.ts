@@ -181,8 +181,8 @@ export interface KernelExit {
 export interface SpawnHandle {
   /** Answers 'sync' and (if asked) 'ready'; `state` is the OCI state that init hands to its own hooks. */
   answer(state: string): void;
-  /** Leaves waitStart via pipe (a prepared exec). */
-  release(): void;
+  /** Leaves waitStart via pipe (a prepared exec), or waitCommand with what to execute. False: the command is too large. */
+  release(command?: Buffer): boolean;
   /** Kills init with SIGKILL and drops the pipe; the exit event follows. No error when it is gone. */
   abort(): void;
   /** pidfd_send_signal; returns false when the process is gone. Throws on a bad signal number. */
@@ -293,6 +293,8 @@ export interface Binding {
   syscallName(arch: number, number: number): string | null;
   /** Version of Landlock's interface; 0: this kernel has none. */
   landlockAbi(): number;
+  /** Newer system calls, made so that they do nothing → their errno. ENOSYS (38): not there; EPERM (1): filtered. */
+  kernelCalls(): { readonly [name: string]: number };
 }
 
 /** struct seccomp_notif, seccomp_unotify(2). */

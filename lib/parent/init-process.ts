@@ -6,6 +6,7 @@ import type { CgroupManager, CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig } from '../config/config.ts';
 import { ContainerError } from '../errors.ts';
 import type { Binding, FileOperation, SpawnJob } from '../native/binding.ts';
+import { tellSteps } from '../observe.ts';
 import { encodePlan } from '../plan/encode.ts';
 import type { StartPlan } from '../plan/steps.ts';
 import { hasUserNamespace, ownerOutside, userNamespaceJob } from '../plan/user-namespace.ts';
@@ -101,7 +102,7 @@ export async function startInit(request: InitRequest): Promise<ParentProcess> {
   const cgroup = await manager.prepareStart(config.resources);
   const before = operationsBefore(request);
   const cgroupOffset = before.length;
-  const job = initJob(request, cgroup, [...before, ...cgroup.operations]);
+  const { job, plan } = initJob(request, cgroup, [...before, ...cgroup.operations]);
   const stdio = prepareStdio(request.binding, request.process.options, ownerOutside(config));
   const explain = (failure: StartFailure): Promise<unknown> =>
     startError(failure, {
@@ -131,7 +132,9 @@ export async function startInit(request: InitRequest): Promise<ParentProcess> {
   const abort = (): void => parent.abort(signal?.reason);
   signal?.addEventListener('abort', abort, { once: true });
   try {
-    await (wait ? parent.waiting() : parent.running());
+    const waits = wait || request.processConfig.program === 'late';
+    await (waits ? parent.waiting() : parent.running());
+    tellSteps(request.containerId, 'init', plan.steps, parent.durationsNs);
     return parent;
   } catch (failure) {
     if (!(failure instanceof StartFailure)) throw failure;
@@ -171,7 +174,7 @@ function initJob(
   request: InitRequest,
   cgroup: CgroupStart,
   before: readonly FileOperation[],
-): Omit<SpawnJob, 'stdio'> {
+): { readonly job: Omit<SpawnJob, 'stdio'>; readonly plan: StartPlan } {
   const { binding, config, processConfig, process, directory, wait, record } = request;
   const preserved = process.options.preservedFds ?? [];
   const plan = standardPlan({
@@ -185,7 +188,7 @@ function initJob(
     preservedFds: preserved.length,
   });
   const fault = requestedFault(globalThis.process.env);
-  return {
+  const job: Omit<SpawnJob, 'stdio'> = {
     before,
     plan: encodePlan(plan, fault, templateOf(plan)),
     cloneFlags: plan.cloneFlags,
@@ -208,6 +211,7 @@ function initJob(
     ...(config.hooks.startContainer.length > 0 ? { readyState: stateText(request, 'created', '@PID@') } : {}),
     faults: fault !== undefined,
   };
+  return { job, plan };
 }
 
 const ownIds = (): { readonly uid: number; readonly gid: number } => ({

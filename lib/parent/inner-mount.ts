@@ -2,12 +2,11 @@
  * A mount in the mount namespace of a running container, done by the init executable: Node itself never changes its
  * namespace, and no program of the container is run for it.
  */
-import { LibcontainerError, SyscallError } from '../errors.ts';
-import type { Binding, JobEvent } from '../native/binding.ts';
-import { encodePlan } from '../plan/encode.ts';
+import { LibcontainerError } from '../errors.ts';
+import type { Binding } from '../native/binding.ts';
 import { MS, namespaceFlags } from '../plan/numbers.ts';
 import type { StartPlan } from '../plan/steps.ts';
-import { errnoName } from './failure.ts';
+import { runPlan } from './short-plan.ts';
 
 export interface InnerMount {
   /** File system type; never a bind mount. */
@@ -53,39 +52,5 @@ export async function mountInside(binding: Binding, namespace: number, mount: In
       { kind: 'finish' },
     ],
   };
-  const null_ = binding.open('/dev/null', 2, 0);
-  try {
-    await done(binding, encodePlan(plan), namespace, null_);
-  } finally {
-    binding.close(null_);
-  }
-}
-
-function done(binding: Binding, plan: Uint8Array, namespace: number, null_: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let failure: SyscallError | undefined;
-    const receive = (event: JobEvent): void => {
-      if (event.type === 'failed') {
-        const { syscall, args, errno, stage } = event;
-        failure = new SyscallError({ syscall, args, errno, errnoName: errnoName(errno) });
-        if (stage === 'prepare' || stage === 'spawn') reject(failure);
-      } else if (event.type === 'exit') {
-        if (failure === undefined) resolve();
-        else reject(failure);
-      }
-    };
-    binding.spawn(
-      {
-        before: [],
-        plan,
-        cloneFlags: 0,
-        stdio: [null_, null_, null_],
-        preserved: [],
-        slots: [namespace],
-        askReady: false,
-        faults: false,
-      },
-      receive,
-    );
-  });
+  await runPlan(binding, plan, [namespace]);
 }

@@ -170,9 +170,9 @@ export class ParentProcess implements StartedProcess {
   pidfd(): number {
     return this.exitStatus === undefined ? this.#handle.pidfd() : -1;
   }
-  /** Leaves waitStart via the pipe (two-phase exec). */
-  release(): void {
-    this.#handle.release();
+  /** Leaves waitStart via the pipe (two-phase exec), or waitCommand. False: the command is too large for a packet. */
+  release(command?: Buffer): boolean {
+    return this.#handle.release(command);
   }
   /** SIGKILL, and the start (if it is still under way) rejects with this cause once the child is reaped. */
   abort(cause?: unknown): void {

@@ -5,6 +5,7 @@
 import type { CgroupManager, CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig } from '../config/config.ts';
 import type { Binding } from '../native/binding.ts';
+import { tellSteps } from '../observe.ts';
 import { encodePlan } from '../plan/encode.ts';
 import { hasUserNamespace, ownerOutside, parentLimits } from '../plan/user-namespace.ts';
 import type { Process } from '../process.ts';
@@ -110,6 +111,7 @@ async function start(request: SetnsRequest): Promise<ParentProcess> {
   signal?.addEventListener('abort', abort, { once: true });
   try {
     await (waitForRelease ? parent.waiting() : parent.running());
+    tellSteps(request.containerId, 'exec', plan.steps, parent.durationsNs);
     return parent;
   } catch (failure) {
     if (!(failure instanceof StartFailure)) throw failure;

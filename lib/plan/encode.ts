@@ -4,6 +4,7 @@
  */
 import { Writer } from 'protobufjs/minimal.js';
 import { libcontainer as pb } from '../generated/init.js';
+import { resolveEnv } from './process-steps.ts';
 import type { StartPlan, Step, StepKind } from './steps.ts';
 
 /** A fault for the test build of init (docs/start-sequence.md "Faults"). */
@@ -88,6 +89,8 @@ const messages = {
   seccomp: pb.Seccomp,
   landlock: pb.Landlock,
   finish: pb.Empty,
+  idle: pb.Empty,
+  waitCommand: pb.Empty,
   bounding: pb.Bounding,
   user: pb.User,
   umask: pb.Umask,
@@ -118,6 +121,14 @@ function tagOf(kind: StepKind): number {
 
 /** Field 1, length-delimited: `repeated Step steps = 1`. */
 const stepsTag = (1 << 3) | 2;
+
+/** What the release of a first process with program `late` brings: a Command. */
+export function encodeCommand(args: readonly string[], env: readonly string[]): Buffer {
+  const resolved = resolveEnv(env);
+  const find = { name: args[0] ?? '', searchPath: resolved.searchPath };
+  const exec = { args: [...args], env: resolved.env, setHome: resolved.setHome };
+  return Buffer.from(pb.Command.encode({ find, exec }).finish());
+}
 
 const encoded = new WeakMap<StartPlan, Uint8Array>();
 const encodedSteps = new WeakMap<Step, Uint8Array>();

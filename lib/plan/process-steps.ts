@@ -252,7 +252,7 @@ export function lastPrivilegeSteps(
     ...(fork === undefined ? [] : [...fork, check]),
     // As the user and with its capabilities, so that what init finds is what execve may run; before waitStart, so
     // that a wrong name is an error of create.
-    { kind: 'findExecutable', name: firstArgument(process), searchPath },
+    ...findSteps(process, searchPath),
   );
   // Behind the last file that init looks at for itself; without no_new_privs it would need CAP_SYS_ADMIN, which is gone.
   if (landlock !== undefined) steps.push(landlockStep(landlock, process));
@@ -260,6 +260,14 @@ export function lastPrivilegeSteps(
   // own (docs/start-sequence.md lists them).
   if (process.noNewPrivileges) steps.push(...filter);
   return steps;
+}
+
+/** What is told late is also looked up late: behind the wait, before a filter that may refuse the look. */
+function findSteps(process: ProcessConfig, searchPath: string): Step[] {
+  if (process.program === 'none') return [];
+  if (process.program === 'late')
+    return [{ kind: 'waitCommand' }, { kind: 'findExecutable', name: '', searchPath: '', late: true }];
+  return [{ kind: 'findExecutable', name: firstArgument(process), searchPath }];
 }
 
 function landlockStep({ read, write, execute }: Landlock, { noNewPrivileges }: ProcessConfig): Step {
@@ -280,6 +288,9 @@ function firstArgument(process: ProcessConfig): string {
 }
 
 export function execStep(process: ProcessConfig, preservedFds: number): Step {
+  if (process.program === 'none') return { kind: 'idle' };
+  if (process.program === 'late')
+    return { kind: 'exec', args: [], env: [], setHome: false, preservedFds, late: true };
   const { env, setHome } = resolveEnv(process.env);
   return { kind: 'exec', args: process.args, env, setHome, preservedFds };
 }

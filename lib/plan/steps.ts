@@ -152,7 +152,17 @@ export type Step =
       readonly inheritable: bigint;
       readonly ambient: bigint;
     }
-  | { readonly kind: 'findExecutable'; readonly name: string; readonly searchPath: string }
+  | {
+      readonly kind: 'findExecutable';
+      readonly name: string;
+      readonly searchPath: string;
+      /** Of the command that came with the release. */
+      readonly late?: boolean;
+    }
+  /** Waits for the release by the parent, which brings the command. */
+  | { readonly kind: 'waitCommand' }
+  /** Process 1 of a container without a program. */
+  | { readonly kind: 'idle' }
   | { readonly kind: 'waitStart'; readonly fifoSlot?: number }
   | {
       readonly kind: 'exec';
@@ -161,6 +171,8 @@ export type Step =
       /** HOME is absent or empty in env: init fills it from the container's passwd file, `/` otherwise. */
       readonly setHome: boolean;
       readonly preservedFds: number;
+      /** Arguments and environment are those of the command that came with the release. */
+      readonly late?: boolean;
     }
   | { readonly kind: 'affinity'; readonly mask: Uint8Array }
   /** A new time namespace, with the lines for /proc/PID/timens_offsets. */

@@ -38,7 +38,7 @@ for (const command of commands().filter(line => line !== 'npm test'))
 
 test('README: the library example', { requires: ['root', 'lane:host'] }, async t => {
   const bundle = makeBundle(t, { process: { args: ['/bin/echo', 'hello'] } });
-  const [example = ''] = blocks('js');
+  const example = blocks('js').find(block => block.includes('LinuxFactory')) ?? '';
   assert.ok(example.includes("'/containers/web'"));
   // Inside of the checkout `libcontainer` is this package, by the exports of its package.json.
   const directory = join(projectRoot, 'build/readme');
@@ -55,6 +55,18 @@ test('README: the library example', { requires: ['root', 'lane:host'] }, async t
   ]);
   assert.equal(status, 0, error);
   assert.equal(out, "web-1: hello\n\n{ kind: 'exited', code: 0 }\n");
+});
+
+test('README: the sandbox in five lines', { requires: ['root', 'lane:host'] }, async t => {
+  const example = blocks('js').find(block => block.includes("'libcontainer/sandbox'")) ?? '';
+  const directory = join(projectRoot, 'build/readme-sandbox');
+  mkdirSync(directory, { recursive: true });
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  writeFileSync(join(directory, 'example.mjs'), example);
+  const { stdout, stderr } = spawnSync(process.execPath, [join(directory, 'example.mjs')], {
+    encoding: 'utf8',
+  });
+  assert.equal(stdout, '0 42\n', stderr);
 });
 
 test('README: the console example', { requires: ['root', 'lane:host'] }, async t => {

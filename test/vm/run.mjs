@@ -48,9 +48,9 @@ const placed = [
   { files: /^test\/integration\/fallbacks/, profiles: ['v2'] },
   { files: /^test\/integration\/cli-lifecycle/, profiles: ['systemd'] },
   { files: /^test\/integration\/cli-live/, profiles: ['v1'] },
-  { files: /^test\/integration\/(cli|nrunc)/, profiles: ['v2'] },
+  { files: /^test\/integration\/(cli|nrunc|sandbox|doctor|pool)/, profiles: ['v2'] },
   { files: /limits-runc/, profiles: ['v2', 'v1'] },
-  { files: /differential|package|readme|host-only/, profiles: [] },
+  { files: /differential|package|tarball|sandbox-fixture|readme|host-only/, profiles: [] },
 ];
 const runsIn = (file, profile) =>
   (placed.find(row => row.files.test(file))?.profiles ?? profiles).includes(profile);

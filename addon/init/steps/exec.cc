@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // findExecutable and exec: the container's own program takes over.
+#include <signal.h>
 #include <sys/stat.h>
 
 #include "../executable.h"
@@ -55,7 +56,8 @@ static Result search(Init& init, const char* name, const char* path) {
   }
 }
 
-Result steps::find_executable(Init& init, const Message& message) {
+Result steps::find_executable(Init& init, const Message& step) {
+  const Message message = step.flag(3) ? Message(Message(init.command).bytes(1)) : step;
   const char* name = init.text(message, 1);
   if (strlen(name) + 2 > sizeof init.executable / 2) {
     errno = ENAMETOOLONG;
@@ -103,14 +105,15 @@ static char** environment(Init& init, const Message& message) {
   return env;
 }
 
-Result steps::exec(Init& init, const Message& message) {
+Result steps::exec(Init& init, const Message& step) {
+  const Message message = step.flag(6) ? Message(Message(init.command).bytes(2)) : step;
   char** args = strings(init, message, 1, 0);
   char** env = environment(init, message);
   if (args[0] == nullptr || init.executable[0] == 0)
     return init.refused(EINVAL, "", "the plan names no executable");
   // Again, and only now: whatever an earlier step left open is closed by the exec (CVE-2024-21626).
   // Behind a seccomp filter it has been done just before it, and the profile need not allow it.
-  const uint32_t first = 3 + message.u32(4);
+  const uint32_t first = 3 + step.u32(4);
   if (!init.filtered && !mark_close_on_exec(first))
     return init.failed("close_range", first, Hex{~0u}, Raw{"CLOSE_RANGE_CLOEXEC"});
   static Frame<16384> frame('X');
@@ -126,6 +129,25 @@ Result steps::exec(Init& init, const Message& message) {
   }
   init.failure.error = error;
   return Result::failed;
+}
+
+// Process 1 of a container without a program. What its parent left in it must go before the container has
+// other processes: nothing closes it by an exec (CVE-2024-21626).
+Result steps::idle(Init& init, const Message&) {
+  // Who is left to process 1 is reaped by the kernel (wait(2), NOTES).
+  struct sigaction action = {};
+  action.sa_handler = SIG_IGN;
+  if (sigaction(SIGCHLD, &action, nullptr) < 0) return init.failed("rt_sigaction", Raw{"SIGCHLD"});
+  const uint32_t pipe = static_cast<uint32_t>(init.pipe);
+  if ((pipe > 3 && call(SYS_close_range, 3, pipe - 1, 0) < 0) || call(SYS_close_range, pipe + 1, ~0u, 0) < 0)
+    return init.failed("close_range", 3, Hex{~0u}, 0);
+  static Frame<16384> frame('X');
+  frame.packed(1, init.durations, init.duration_count);
+  if (send_or_exit(init, frame.data(), frame.size()) != Result::ok) return Result::failed;
+  call(SYS_close, init.pipe);
+  // Only signals of the parent's namespace end it, and SIGKILL of them (pid_namespaces(7)).
+  for (;;)
+    if (call(SYS_ppoll, nullptr, 0, nullptr, nullptr, 0) < 0 && errno != EINTR) leave(1);
 }
 
 // The end of a plan that only had something to do: no program follows.

@@ -62,6 +62,8 @@ Result exec(Init&, const Message&);
 Result affinity(Init&, const Message&);
 Result finish(Init&, const Message&);
 Result landlock(Init&, const Message&);
+Result idle(Init&, const Message&);
+Result wait_command(Init&, const Message&);
 Result time_namespace(Init&, const Message&);
 Result user_namespace(Init&, const Message&);
 Result host_view(Init&, const Message&);

@@ -36,4 +36,30 @@ Result steps::wait_start(Init& init, const Message& message) {
   return Result::ok;
 }
 
+static bool holds_no_nul(const Message& message) {
+  bool none = true;
+  message.each([&](const Field& field) {
+    if (field.type == Wire::bytes) none &= memchr(field.bytes.data, 0, field.bytes.size) == nullptr;
+  });
+  return none;
+}
+
+// A container of a warm pool: it is ready but for its program, which its parent names. Belongs to its parent
+// as a prepared exec does.
+Result steps::wait_command(Init& init, const Message&) {
+  static Frame<16384> frame('W');
+  frame.packed(1, init.durations, init.duration_count);
+  if (send_or_exit(init, frame.data(), frame.size()) != Result::ok || wait_frame(init, 'L') != Result::ok)
+    return Result::failed;
+  const Message command(init.command);
+  if (!command.valid() || !command.has(1) || !command.has(2))
+    return init.refused(EPROTO, "", "the release has no command");
+  for (uint32_t part = 1; part <= 2; part++) {
+    const Message message(command.bytes(part));
+    if (!message.valid() || !holds_no_nul(message))
+      return init.refused(EPROTO, "", "malformed command on the init pipe");
+  }
+  return Result::ok;
+}
+
 }  // namespace init

@@ -67,6 +67,8 @@ static constexpr struct {
     {85, {"finish", steps::finish, 0}},
     {86, {"landlock", steps::landlock, text(1) | text(2) | text(3)}},
     {75, {"timeNamespace", steps::time_namespace, text(1)}},
+    {115, {"idle", steps::idle, 0}},
+    {116, {"waitCommand", steps::wait_command, 0}},
 };
 
 const Kind* kind_of(uint32_t number) {

@@ -265,6 +265,14 @@ export const cases: { readonly [name: string]: () => StartPlan } = {
   'create-full': () =>
     planStandardInit({ ...fullConfig, landlock }, fullProcess, { ...v1Context, seccomp: filter }),
   'create-privileged': () => planStandardInit(fullConfig, privileged, { ...v1Context, seccomp: filter }),
+  'run-late': () =>
+    planStandardInit(
+      defaultConfig,
+      { ...defaultProcess, args: [], program: 'late' },
+      { ...v2Context, seccomp: filter },
+    ),
+  'run-none': () =>
+    planStandardInit(defaultConfig, { ...defaultProcess, args: [], program: 'none' }, runContext),
   'run-chroot': () => planStandardInit(bare, defaultProcess, runContext),
   'run-joined': () => planStandardInit(joined, defaultProcess, runContext),
   'create-userns-v1': () => planStandardInit(userns, { ...defaultProcess, oomScoreAdj: 100 }, v1Context),
