@@ -21,6 +21,7 @@ const packages = {
     'dbus',
     'criu',
     'iptables',
+    'iproute2',
     'apparmor',
   ],
   bench: ['runc', 'crun', 'bubblewrap'],

@@ -18,7 +18,8 @@ type Program =
   | 'docker'
   | 'musl-gcc'
   | 'iptables'
-  | 'git';
+  | 'git'
+  | 'rdma';
 
 export type Requirement =
   | 'root'

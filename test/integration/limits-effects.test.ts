@@ -1,16 +1,16 @@
 /** What limits do to real processes, beyond what cgroups.test.ts shows: io, cpusets, OOM policies, huge pages, typed limits. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CgroupError } from '../../lib/errors.ts';
 import { unifiedLimits } from '../../lib/index.ts';
-import { makeDirectory } from '../harness/bundle.ts';
 import { eventually } from '../harness/deadline.ts';
 import { lane } from '../harness/requirements.ts';
-import { type TestContext, test } from '../harness/test.ts';
+import { test } from '../harness/test.ts';
 import { type CgroupBox, cgroupBox, memberOf } from './cgroup-box.ts';
 import { onV2 } from './limits-random.ts';
+import { type Disk, loopDisk } from './loop-disk.ts';
 
 const MiB = 1024 * 1024;
 
@@ -26,28 +26,6 @@ const failure =
       );
     return true;
   };
-
-interface Disk {
-  readonly path: string;
-  readonly major: number;
-  readonly minor: number;
-}
-
-/** A disk of our own; undefined, and the test is skipped, where there are no loop devices. */
-function loopDisk(t: TestContext, bytes: number): Disk | undefined {
-  const file = join(makeDirectory(t), 'disk');
-  writeFileSync(file, Buffer.alloc(bytes, 1));
-  spawnSync('modprobe', ['loop']);
-  const made = spawnSync('losetup', ['--find', '--show', file], { encoding: 'utf8' });
-  if (made.status !== 0) {
-    t.skip(`no loop device: ${made.stderr.trim()}`);
-    return undefined;
-  }
-  const path = made.stdout.trim();
-  t.after(() => assert.equal(spawnSync('losetup', ['--detach', path]).status, 0));
-  const { rdev } = statSync(path);
-  return { path, major: rdev >> 8, minor: rdev & 0xff };
-}
 
 async function readMs(box: CgroupBox, disk: Disk): Promise<number> {
   const before = performance.now();

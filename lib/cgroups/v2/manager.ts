@@ -326,10 +326,10 @@ export class V2Manager implements CgroupManager {
     return limits.map(limit => ({ ...limit, path: join(this.#directory, limit.file) }));
   }
 
-  /** The file is in no root cgroup, so before ours is made the other ones of the host tell. */
+  /** The file is in no root cgroup: before ours is made, a disk tells that the kernel has BFQ (elevator, block/queue-sysfs.rst). */
   #hasBfqWeight(): boolean {
     if (existsSync(this.#directory)) return existsSync(join(this.#directory, 'io.bfq.weight'));
-    const others = readdirSync(this.#mountPoint, { withFileTypes: true }).filter(e => e.isDirectory());
-    return others.some(e => existsSync(join(this.#mountPoint, e.name, 'io.bfq.weight')));
+    const disks = existsSync('/sys/block') ? readdirSync('/sys/block') : [];
+    return disks.some(name => /\bbfq\b/.test(readCgroupFileNow(`/sys/block/${name}/queue/scheduler`) ?? ''));
   }
 }
