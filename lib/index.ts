@@ -1,9 +1,5 @@
 /** The public names of libcontainer. */
 
-/** @internal */
-export { availableControllers } from './cgroups/available.ts';
-/** @internal */
-export { hostLayout } from './cgroups/layout.ts';
 export type { IntelRdtStats, Stats } from './cgroups/stats.ts';
 export { type DeviceNumber, type Limit, type UnifiedLimits, unifiedLimits } from './cgroups/v2/unified.ts';
 export type {
@@ -16,8 +12,7 @@ export type {
 } from './config/config.ts';
 export { defaultSpecText } from './config/default-spec.ts';
 export type { Landlock } from './config/landlock.ts';
-/** @internal For libcontainer/sandbox and nrunc, which are files of their own. */
-export { configFromSpec, loadConfig, loadProcess, resolveSpec, resourcesFromJson } from './config/load.ts';
+export { configFromSpec, loadConfig, loadProcess, resourcesFromJson } from './config/load.ts';
 export {
   type Command,
   Container,
@@ -59,13 +54,11 @@ export {
   type LoadOptions,
 } from './factory.ts';
 export { type Features, features } from './features.ts';
+/** @internal For libcontainer/sandbox, libcontainer/doctor and nrunc, which are files of their own. */
+export { availableControllers, binding, hostLayout, resolveSpec, runPlan } from './internal.ts';
 export type { Status } from './lifecycle.ts';
-/** @internal */
-export { binding } from './native/binding.ts';
 export type { Logger, OperationMessage, OperationName, StepMessage } from './observe.ts';
 export type { InnerMount } from './parent/inner-mount.ts';
-/** @internal */
-export { runPlan } from './parent/short-plan.ts';
 export type { CallerFacts, NodeOptions, SyscallCall } from './parent/syscall-call.ts';
 export type {
   ErrnoName,

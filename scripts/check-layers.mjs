@@ -12,7 +12,7 @@ const lib = join(root, 'lib');
 const layers = [
   { name: 'cli', files: /^cli\// },
   { name: 'sandbox', files: /^(sandbox|doctor|testing)\// },
-  { name: 'index', files: /^index\.ts$/ },
+  { name: 'index', files: /^(index|internal)\.ts$/ },
   { name: 'factory', files: /^(factory|pool)\.ts$/ },
   { name: 'container', files: /^(container[\w-]*|features)\.ts$/ },
   {

@@ -33,8 +33,13 @@ export type { ResourceUsage } from './usage.ts';
 
 const factories = new Map<string, LinuxFactory>();
 function factoryOf(root: string): LinuxFactory {
-  const factory = factories.get(root) ?? new LinuxFactory({ root });
+  const known = factories.get(root);
+  if (known !== undefined) return known;
+  const factory = new LinuxFactory({ root });
   factories.set(root, factory);
+  // What dies with its owner is removed from the moment on that it is whole; of an owner that was killed in the middle of a
+  // start the next one takes back what there is. What cannot be removed now is no error of this sandbox.
+  setImmediate(() => void factory.reconcile().catch(() => undefined));
   return factory;
 }
 

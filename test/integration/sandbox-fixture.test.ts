@@ -50,11 +50,15 @@ test('node:test: each file has a sandbox of its own, and none is left', host, t 
 test('a runner that is killed leaves nothing', host, async t => {
   const root = makeStateRoot(t);
   const text = `${head(root)}
-    test('hangs', async () => { await box().run(['sleep', '1000']); });`;
+    test('hangs', async () => {
+      process.stdout.write('ready\\n');
+      await box().run(['sleep', '1000']);
+    });`;
   const [file = ''] = testFiles(t, 'killed', { 'a.test.mjs': text });
-  const runner = spawn(process.execPath, [file], { stdio: 'ignore', env });
+  const runner = spawn(process.execPath, [file], { stdio: ['ignore', 'pipe', 'ignore'], env });
   t.after(() => runner.kill('SIGKILL'));
-  await eventually('the sandbox', () => left(root).length === 1);
+  for await (const chunk of runner.stdout ?? []) if (String(chunk).includes('ready')) break;
+  assert.equal(left(root).length, 1);
   runner.kill('SIGKILL');
   await eventually('its removal', () => left(root).length === 0);
 });
