@@ -18,6 +18,7 @@ import {
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { nodeDirectory } from './addon-flags.mjs';
 import { initFlags, initLinkFlags, initSources } from './init-flags.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -100,13 +101,7 @@ function init() {
 function addon() {
   const output = 'build/Release/libcontainer.node';
   if (fresh(output, 'addon/binding', 'addon/sys', 'binding.gyp')) return;
-  // The system's own headers when they are of this Node; else node-gyp finds or fetches them.
-  const version = '/usr/include/node/node_version.h';
-  const text = existsSync(version) ? readFileSync(version, 'utf8') : '';
-  const number = name => text.match(new RegExp(`#define NODE_${name}_VERSION (\\d+)`))?.[1];
-  const same = `v${number('MAJOR')}.${number('MINOR')}.${number('PATCH')}` === process.version;
-  const beside = join(dirname(process.execPath), '..');
-  const dir = same ? '/usr' : existsSync(join(beside, 'include/node/node_version.h')) ? beside : undefined;
+  const dir = nodeDirectory();
   // `configure build`, not `rebuild`: the latter deletes build/, and init with it.
   // Without the list of what it compiles; what the compiler says comes on stderr.
   run(

@@ -1,6 +1,6 @@
 // Everything a fresh clone on Debian 12 needs, with Node's built-in modules only: Debian packages, npm packages, build,
 // test rootfs. What is there already is not touched, so a second run takes a moment.
-// node scripts/setup.mjs [--vm] [--bench] [--check]
+// node scripts/setup.mjs [--vm] [--bench] [--check] [--fuzz]
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -25,6 +25,7 @@ const packages = {
     'apparmor',
   ],
   bench: ['runc', 'crun', 'bubblewrap'],
+  fuzz: ['clang', 'libclang-rt-14-dev'],
 };
 
 function fail(message) {
@@ -92,10 +93,10 @@ function installModules() {
   if (result.status !== 0) fail('npm ci failed');
 }
 
-/** @param {{ vm?: boolean, bench?: boolean, check?: boolean }} wanted */
+/** @param {{ vm?: boolean, bench?: boolean, check?: boolean, fuzz?: boolean }} wanted */
 export async function setUp(wanted) {
   checkPlatform();
-  const sets = ['check', 'vm', 'bench'].filter(name => wanted[name]);
+  const sets = ['check', 'vm', 'bench', 'fuzz'].filter(name => wanted[name]);
   installPackages([...packages.base, ...sets.flatMap(name => packages[name])]);
   installModules();
   mkdirSync(join(root, 'build'), { recursive: true });
@@ -111,11 +112,13 @@ export async function setUp(wanted) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const unknown = process.argv.slice(2).find(word => !['--vm', '--bench', '--check'].includes(word));
-  if (unknown) fail(`unknown option ${unknown}; options: --vm --bench --check`);
+  const known = ['--vm', '--bench', '--check', '--fuzz'];
+  const unknown = process.argv.slice(2).find(word => !known.includes(word));
+  if (unknown) fail(`unknown option ${unknown}; options: ${known.join(' ')}`);
   await setUp({
     vm: process.argv.includes('--vm'),
     bench: process.argv.includes('--bench'),
     check: process.argv.includes('--check'),
+    fuzz: process.argv.includes('--fuzz'),
   });
 }

@@ -132,6 +132,23 @@ export const configurations = {
       'bin',
     ],
   },
+  'a sysctl, written by way of a /proc that others mount over': {
+    spec: ({ rootfs, kept: source }) =>
+      spec(rootfs, {
+        mounts: [mount('/sys', 'sysfs', 'sysfs', 'ro'), kept(source)],
+        linux: { sysctl: { 'net.ipv4.ip_default_ttl': '65', 'kernel.domainname': 'inside' } },
+      }),
+    components: [
+      'proc',
+      'proc/sys',
+      'proc/sys/net/ipv4',
+      'proc/sys/net/ipv4/ip_default_ttl',
+      'proc/sys/kernel/domainname',
+      'proc/self',
+      'sys',
+      'kept',
+    ],
+  },
   'a process that enters': {
     enter: true,
     spec: ({ rootfs, volume, kept: source }) =>

@@ -1,10 +1,11 @@
 // node scripts/sweep.mjs [--all | --sample N] [--config NAME] [--seed N] [--seconds N]: holds init before its k-th system
-// call that takes a path, swaps one component of a path that a container controls, lets it go on, and compares the host with
-// before. Every k, every component, every kind of swap: --all (hours); --sample N takes N of them per configuration, chosen
-// by the seed. First in a VM: what it looks for would be a hole, and would reach this host.
-// --dry holds and swaps nothing.
+// call that takes a path, swaps one component of a path that a container controls (or mounts something over it), lets it go
+// on, perhaps for one call only, and compares the host with before. Every k, every component, every kind of swap: --all
+// (hours), in an order that the seed makes, so that what --seconds cuts off is a sample; --sample N takes N of them per
+// configuration. First in a VM: what it looks for would be a hole, and would reach this host.
+// --dry holds and swaps nothing. All of it is in a mount namespace of its own, below a tmpfs that has peers.
 // A container that runs or is refused is fine; a canary that changed, a mount that stayed or a secret that was printed is not.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -41,15 +42,30 @@ const { values: options } = parseArgs({
   },
 });
 const checkout = options.checkout;
+if (process.env.LIBCONTAINER_SWEEP_APART !== '1') {
+  const words = ['--mount', '--propagation', 'private', process.execPath, ...process.argv.slice(1)];
+  const env = { ...process.env, LIBCONTAINER_SWEEP_APART: '1' };
+  const { status, error } = spawnSync('unshare', words, { stdio: 'inherit', env });
+  if (error) throw error;
+  process.exit(status ?? 1);
+}
+function must(...words) {
+  const { status, stderr } = spawnSync(words[0], words.slice(1), { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`sweep: ${words.join(' ')}: ${stderr}`);
+}
 const deadline = Date.now() + Number(options.seconds) * 1000;
 
 const base = mkdtempSync(join(tmpdir(), 'libcontainer-sweep-'));
+must('mount', '-t', 'tmpfs', 'tmpfs', base);
+must('mount', '--make-shared', base);
 const state = join(base, 'state');
 const bundle = join(base, 'bundle');
 const rootfs = join(bundle, 'rootfs');
 const volume = join(base, 'volume');
 const kept = join(base, 'kept');
 const canary = join(base, 'canary');
+/** What somebody who shares mounts with the container may put over a path of it. */
+const planted = join(base, 'planted');
 const secret = 'secret of the host';
 
 /** What a swap could reach: a tree with the names that a runtime makes, changes or removes. */
@@ -75,6 +91,7 @@ const sysctls = [
   'kernel/hostname',
   'kernel/sysrq',
   'vm/overcommit_memory',
+  'vm/stat_interval',
 ];
 const host = () => ({
   canary: look(canary),
@@ -127,9 +144,28 @@ const swaps = {
   'a directory': at => mkdirSync(at),
   nothing: () => undefined,
 };
+/** Seen by one call only: what looks afterwards whether all is well finds the old one again. */
+const forOneCall = {
+  'for one call, link to the canary': 'link to the canary',
+  'for one call, link to the root': 'link to the root',
+  'for one call, link to a new name': 'link to a new name',
+};
+/** A mount that arrives in the namespace of the container. */
+const mounts = {
+  'tmpfs mounted over': () => 'tmpfs',
+  'a foreign volume mounted over': at =>
+    existsSync(at) && !lstatSync(at).isDirectory() ? join(planted, 'file') : planted,
+  'a sysctl of the host mounted over': () => '/proc/sys/vm/stat_interval',
+};
+const kinds = [...Object.keys(swaps), ...Object.keys(forOneCall), ...Object.keys(mounts)];
+/** Over anything else than a file of procfs it would be the container's own program that writes to it. */
+const applies = ({ component, kind }) =>
+  kind !== 'a sysctl of the host mounted over' || component.startsWith('proc/sys/');
+
+const placeOf = component => join(component.startsWith('volume/') ? base : rootfs, component);
 
 function swap(component, kind) {
-  const at = join(component.startsWith('volume/') ? base : rootfs, component);
+  const at = placeOf(component);
   try {
     renameSync(at, `${at}.old`);
   } catch (error) {
@@ -141,6 +177,33 @@ function swap(component, kind) {
   } catch (error) {
     if (!['EEXIST', 'ENOENT', 'ENOTDIR'].includes(error.code)) throw error;
   }
+}
+
+function swapBack(component) {
+  const at = placeOf(component);
+  rmSync(at, { force: true });
+  try {
+    renameSync(`${at}.old`, at);
+  } catch (error) {
+    if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error;
+  }
+}
+
+/** What is done when init is held the first time, the second time. */
+function actsOf({ component, kind }) {
+  if (kind in swaps) return [() => swap(component, kind)];
+  if (kind in forOneCall) return [() => swap(component, forOneCall[kind]), () => swapBack(component)];
+  const target = component.replace(/^volume\//, 'data/');
+  return [engine => engine.mount(mounts[kind](placeOf(component)), target)];
+}
+
+/** A mount that was made before init had cut itself off has come to us, too: that is the attacker's doing, not init's. */
+function unmountStrays() {
+  const points = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map(line => line.split(' ')[4] ?? '')
+    .filter(point => point.startsWith(`${rootfs}/`) || point.startsWith(`${volume}/`));
+  for (const point of points.reverse()) must('umount', '--lazy', point);
 }
 
 /** Lines of a stream, one at a time. */
@@ -173,8 +236,8 @@ class Engine {
   tell(line) {
     this.child.stdio[3].write(`${line}\n`);
   }
-  /** Starts once; `act` at the k-th call, when there is one. */
-  async run(configuration, k, act) {
+  /** Starts once; the acts come at the k-th call, when there is one, and at those behind it. */
+  async run(configuration, k, acts) {
     const id = `sweep-${process.pid}-${++this.count}`;
     const request = JSON.stringify({ id, bundle, enter: configuration.enter === true });
     if (configuration.enter) {
@@ -189,20 +252,24 @@ class Engine {
       this.child.stdin.write(`${request}\n`);
     }
     const answer = this.answer();
-    let hit = false;
-    const event = this.next ?? this.event();
-    this.next = undefined;
-    const first = await Promise.race([answer.then(() => 'answer'), event.then(line => line)]);
-    if (first === 'answer') this.next = event;
-    else {
-      hit = true;
-      act();
-      this.tell('go');
+    let hits = 0;
+    for (;;) {
+      const event = this.next ?? this.event();
+      this.next = event;
+      const first = await Promise.race([answer.then(() => 'answer'), event]);
+      if (first === 'answer') break;
+      this.next = undefined;
+      await acts[hits++]?.(this);
+      this.tell(hits < acts.length ? 'next' : 'go');
     }
     const result = JSON.parse(await answer);
     this.tell('count');
     const counted = await this.take();
-    return { ...result, hit, calls: Number(counted.split(' ')[1]) };
+    return { ...result, hit: hits > 0, calls: Number(counted.split(' ')[1]) };
+  }
+  async mount(source, target) {
+    this.tell(`mount\t${source}\t${target}\t${rootfs}`);
+    await this.event();
   }
   async take() {
     const event = this.next ?? this.event();
@@ -230,15 +297,16 @@ function random(seed) {
   };
 }
 
-function* all(calls, components) {
+function every(calls, components, next) {
+  const cases = [];
   for (let k = 0; k < calls; k++)
-    for (const component of components) for (const kind of Object.keys(swaps)) yield { k, component, kind };
-}
-function* sample(calls, components, number, next) {
-  const pick = list => list[Math.floor(next() * list.length)];
-  const kinds = Object.keys(swaps);
-  for (let i = 0; i < number; i++)
-    yield { k: Math.floor(next() * calls), component: pick(components), kind: pick(kinds) };
+    for (const component of components)
+      for (const kind of kinds) if (applies({ component, kind })) cases.push({ k, component, kind });
+  for (let at = cases.length - 1; at > 0; at--) {
+    const other = Math.floor(next() * (at + 1));
+    [cases[at], cases[other]] = [cases[other], cases[at]];
+  }
+  return cases;
 }
 
 async function sweep(engine, name, configuration) {
@@ -246,26 +314,25 @@ async function sweep(engine, name, configuration) {
   mkdirSync(bundle, { recursive: true });
   writeFileSync(join(bundle, 'config.json'), JSON.stringify(spec));
   makeTree();
-  const plain = await engine.run(configuration, -1, () => undefined);
+  const plain = await engine.run(configuration, -1, []);
   if (plain.outcome !== 'ran' || !plain.output.includes('looked'))
     throw new Error(`sweep: ${name} does not run as it is: ${JSON.stringify(plain)}`);
   const before = host();
   const found = [];
   const counts = { ran: 0, refused: 0, missed: 0 };
-  const cases = options.all
-    ? all(plain.calls, configuration.components)
-    : sample(
-        plain.calls,
-        configuration.components,
-        Number(options.sample),
-        random(Number(options.seed) + name.length * 7919),
-      );
+  const whole = every(
+    plain.calls,
+    configuration.components,
+    random(Number(options.seed) + name.length * 7919),
+  );
+  const cases = options.all ? whole : whole.slice(0, Number(options.sample));
   let done = 0;
   for (const one of cases) {
     if (Date.now() > deadline) break;
     done += 1;
     makeTree();
-    const result = await engine.run(configuration, one.k, () => options.dry || swap(one.component, one.kind));
+    const result = await engine.run(configuration, one.k, options.dry ? [() => undefined] : actsOf(one));
+    if (one.kind in mounts) unmountStrays();
     counts[result.hit ? result.outcome : 'missed'] += 1;
     const after = host();
     const problems = Object.keys(before).filter(key => String(before[key]) !== String(after[key]));
@@ -288,9 +355,8 @@ async function sweep(engine, name, configuration) {
       Object.assign(before, host());
     }
   }
-  const whole = plain.calls * configuration.components.length * Object.keys(swaps).length;
   console.log(
-    `sweep: ${name}: ${plain.calls} calls, ${done} of ${whole} cases (${counts.ran} ran, ${counts.refused} refused, ${counts.missed} ended before the call): ${found.length} reached the host`,
+    `sweep: ${name}: ${plain.calls} calls, ${done} of ${whole.length} cases (${counts.ran} ran, ${counts.refused} refused, ${counts.missed} ended before the call): ${found.length} reached the host`,
   );
   return found.length;
 }
@@ -298,6 +364,10 @@ async function sweep(engine, name, configuration) {
 for (const directory of [state, bundle, canary, join(kept, 'dir')])
   mkdirSync(directory, { recursive: true, mode: 0o755 });
 makeCanary();
+for (const name of ['self/attr/exec', 'sys/net/ipv4/ip_default_ttl', 'file', 'dir/file', 'a/b/file']) {
+  mkdirSync(dirname(join(planted, name)), { recursive: true });
+  writeFileSync(join(planted, name), 'planted');
+}
 writeFileSync(join(kept, 'file'), 'kept');
 writeFileSync(join(kept, 'dir/file'), 'kept');
 let bad = 0;
@@ -308,5 +378,6 @@ try {
 } finally {
   engine.close();
 }
+must('umount', '--lazy', base);
 rmSync(base, { recursive: true, force: true });
 process.exitCode = bad > 0 ? 1 : 0;

@@ -102,6 +102,8 @@ bool decode_frame(std::string_view packet, Frame& out) {
       case 'F':
         if (field == 1 && wire_type == 2)
           out.name = reader.bytes();
+        else if (field == 2 && wire_type == 0)
+          out.descriptor = static_cast<int32_t>(reader.varint() & 0x7fffffffU);
         else
           reader.skip(wire_type);
         break;

@@ -15,6 +15,7 @@ struct Frame {
   std::string name;                 // S, F
   std::vector<uint64_t> durations;  // W, X
   uint64_t pid = 0;                 // P
+  int32_t descriptor = -1;          // F: a number of the sender's
   uint32_t index = 0;               // E and below
   std::string step, syscall, args, reason, detail;
   int32_t error = 0;

@@ -250,9 +250,9 @@ class Compiler {
       const std::string where = field + "." + element("names", i);
       const std::string& name = rule.names[i];
       if (name.empty()) return wrong(where, "empty string is not a valid syscall");
-      // init reports with these after the filter is loaded; answered by nobody yet, it would wait for ever.
-      if (action == SCMP_ACT_NOTIFY && (name == "write" || name == "sendmsg"))
-        return wrong(where, "SCMP_ACT_NOTIFY cannot be used for the " + name + " syscall");
+      // init reports with it after the filter is loaded; answered by nobody yet, it would wait for ever.
+      if (action == SCMP_ACT_NOTIFY && name == "write")
+        return wrong(where, "SCMP_ACT_NOTIFY cannot be used for the write syscall");
       if (action == SCMP_ACT_NOTIFY) notify_ = true;
       remember(name);
       // libseccomp refuses a rule that says what the default says.

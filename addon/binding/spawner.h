@@ -50,6 +50,7 @@ class Spawner : public std::enable_shared_from_this<Spawner> {
   void lose_monitor(Monitor& monitor);
   static void release_request(Job& job);
   void executed(Job& job);
+  bool take_descriptor(Job& job, int number, sys::Fd& out);
   void on_birth(Job& job, const Frame& frame, sys::Fd pidfd);
   void reap_first(Job& job);
   bool has_stray(Job& job);

@@ -78,6 +78,7 @@ void Spawner::on_frame(Job& job, const Frame& frame, sys::Fd fd) {
       on_birth(job, frame, std::move(fd));
       break;
     case 'F':
+      if (!fd && frame.descriptor >= 0 && !take_descriptor(job, frame.descriptor, fd)) break;
       if (!fd) break;
       event.type = EventType::fd;
       event.name = frame.name;
@@ -99,6 +100,18 @@ void Spawner::on_frame(Job& job, const Frame& frame, sys::Fd fd) {
       (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
       drop_pipe(job);
   }
+}
+
+// Of init, which stands still until it is answered. Only its own are in reach, whatever number it names.
+bool Spawner::take_descriptor(Job& job, int number, sys::Fd& out) {
+  if (auto failed = sys::pidfd_getfd(out, job.pidfd.get(), number)) {
+    fail_in_parent(job, "seccomp", std::move(*failed));
+    return false;
+  }
+  const std::string answer = go_frame({});
+  // A failure shows itself as the end of the pipe.
+  (void)::send(job.pipe.get(), answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  return true;
 }
 
 // The second stage waits for the answer: until then it is found by its process group (has_stray), afterwards

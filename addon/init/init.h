@@ -52,6 +52,7 @@ struct Init {
   bool waits = false;         // a waitStart step follows: problems of the executable are worth finding early
   bool needs_procfs = false;  // a later step writes to /proc
   bool forks = false;         // a forkInto step follows
+  bool filters = false;       // a seccomp step follows
   bool visible = false;       // to a container's processes, while this one is still privileged
   bool terminal = false;      // stdio is the container's terminal
   bool answered = false;      // the parent has said Go after ready: init may live on without it

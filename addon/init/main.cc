@@ -95,6 +95,7 @@ static Result check_plan(Init& init, Bytes* steps, const Kind** kinds) {
     }
     init.waits |= kind->run == steps::wait_start;
     init.forks |= kind->run == steps::fork_into;
+    init.filters |= kind->run == steps::seccomp;
     init.needs_procfs |= kind->run == steps::time_namespace || kind->run == steps::sysctl ||
                          kind->run == steps::apparmor || kind->run == steps::selinux ||
                          (kind->run == steps::session_keyring && message.has(2)) ||
@@ -109,12 +110,13 @@ static Result check_plan(Init& init, Bytes* steps, const Kind** kinds) {
   return good ? Result::ok : init.refused(EBADMSG, "", "a step of the plan is malformed or unknown");
 }
 
-// A releaser that is killed between its open of exec.fifo and its read would end init by SIGPIPE. Set before
+// A releaser that is killed between its open of exec.fifo and its read would end init by SIGPIPE, and so
+// would a parent that has died, for a report behind a filter (write_frame). Set before
 // any filter is loaded, and a handler, not SIG_IGN: execve takes it back without one more call (signal(7)).
 // Process 1 of a namespace needs none: the kernel drops signals that it has no handler for
 // (pid_namespaces(7)).
 static void survive_pipe_signal(const Init& init) {
-  if (init.fifo < 0 || getpid() == 1) return;
+  if ((init.fifo < 0 && !init.filters) || getpid() == 1) return;
   struct sigaction action = {};
   action.sa_handler = [](int) {};
   sigaction(SIGPIPE, &action, nullptr);

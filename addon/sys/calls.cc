@@ -158,6 +158,13 @@ Status pidfd_open(Fd& out, pid_t pid) {
   return {};
 }
 
+Status pidfd_getfd(Fd& out, int pidfd, int number) {
+  const long fd = ::syscall(SYS_pidfd_getfd, pidfd, number, 0);
+  if (fd < 0) return failure("pidfd_getfd", std::to_string(number));
+  out.reset(static_cast<int>(fd));
+  return {};
+}
+
 int pidfd_send_signal(int pidfd, int signal) {
   return static_cast<int>(::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
 }

@@ -47,6 +47,8 @@ Status put_file(const std::string& path, std::string_view data, mode_t mode, boo
 Status sealed_memfd(Fd& out, const char* name, std::string_view content, bool executable);
 
 Status pidfd_open(Fd& out, pid_t pid);
+// Of another process, which we may trace (Linux 5.6).
+Status pidfd_getfd(Fd& out, int pidfd, int number);
 int pidfd_send_signal(int pidfd, int signal);
 // How a process has ended that is nobody's child here, as wait(2) tells it: Linux 6.15 (PIDFD_GET_INFO). The
 // kernel tells when it is reaped, by whoever is its parent.

@@ -2,7 +2,7 @@
 import { release } from 'node:os';
 import { ConfigError, LibcontainerError } from '../errors.ts';
 import type { Config, Seccomp } from './config.ts';
-import { notifies, notify } from './seccomp.ts';
+import { notifies, notify, unnotified } from './seccomp.ts';
 
 type Rule = NonNullable<Seccomp['syscalls']>[number];
 
@@ -56,10 +56,9 @@ export function withHandlers(config: Config, names: readonly string[]): Config {
       throw new LibcontainerError('ERR_ARGUMENT', {
         detail: 'seccompHandler and linux.seccomp.listenerPath: one of them answers',
       });
-    const wrong = names.find(name => name === 'write' || name === 'sendmsg');
-    if (wrong !== undefined)
+    if (names.includes(unnotified))
       throw new LibcontainerError('ERR_ARGUMENT', {
-        detail: `seccompHandler: SCMP_ACT_NOTIFY cannot be used for the ${wrong} syscall`,
+        detail: `seccompHandler: SCMP_ACT_NOTIFY cannot be used for the ${unnotified} syscall`,
       });
     changed = { ...config, seccomp: handled(config.seccomp ?? baseProfile(), names) };
     requireHandlers(changed, names);

@@ -67,12 +67,22 @@ const withErrno = new Set(['SCMP_ACT_ERRNO', 'SCMP_ACT_TRACE']);
 
 export const notify = 'SCMP_ACT_NOTIFY';
 const waitKillable = 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV';
-/** With these the process hands its listener over: nobody could answer them yet. */
-const unnotified = new Set(['write', 'sendmsg']);
+/** With it the process reports that it has a listener: nobody could answer yet (runc refuses it, too). */
+export const unnotified = 'write';
 
 /** Whether a process with this profile has a listener. */
 export const notifies = ({ syscalls = [] }: Seccomp): boolean =>
   syscalls.some(({ action }) => action === notify);
+
+const passes = new Set(['SCMP_ACT_ALLOW', 'SCMP_ACT_LOG']);
+
+/** Whether a process with this profile can send its listener away by itself. */
+export function sendsListener({ defaultAction, syscalls = [] }: Seccomp): boolean {
+  const rules = syscalls.filter(({ names }) => names.includes('sendmsg'));
+  return rules.length === 0
+    ? passes.has(defaultAction)
+    : rules.every(({ action, args = [] }) => passes.has(action) && args.length === 0);
+}
 
 function* listenerIssues(root: string, seccomp: SpecSeccomp): Generator<ConfigIssue> {
   const { listenerPath: path = '', listenerMetadata: metadata = '', flags = [], syscalls = [] } = seccomp;
@@ -103,7 +113,7 @@ export function* seccompIssues(seccomp: SpecSeccomp): Generator<ConfigIssue> {
     yield* oneOf(`${path}.action`, call.action, seccompActions, 'action');
     yield* errnoRet(`${path}.errnoRet`, call.action, call.errnoRet);
     for (const [at, name] of call.names.entries())
-      if (call.action === notify && unnotified.has(name))
+      if (call.action === notify && name === unnotified)
         yield {
           path: `${path}.names[${at}]`,
           message: `SCMP_ACT_NOTIFY cannot be used for the ${name} syscall`,

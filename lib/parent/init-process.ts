@@ -139,6 +139,8 @@ export async function startInit(request: InitRequest): Promise<ParentProcess> {
   } catch (failure) {
     if (!(failure instanceof StartFailure)) throw failure;
     const error = await explain(failure);
+    // A hook has been killed with init; whoever aborted shall not find it any more.
+    if (signal?.aborted === true) await parent.answered();
     // Refused before there was a child: the spawner has undone its own operations, and a state directory that is there
     // belongs to another container.
     const stage = failure.event?.stage;

@@ -86,6 +86,7 @@ export class ParentProcess implements StartedProcess {
   #hadChild = false;
   #executed = false;
   #terminal: Terminal | undefined;
+  #answering: Promise<void> = Promise.resolve();
   /** The ptmx is on its way to the console socket: whether it got there decides whether the start succeeded. */
   #handing: Promise<boolean> | undefined;
   #onExit: ((status: ExitStatus) => void) | undefined;
@@ -174,6 +175,10 @@ export class ParentProcess implements StartedProcess {
   release(command?: Buffer): boolean {
     return this.#handle.release(command);
   }
+  /** When nothing is done any more for an init that asked (hooks). */
+  answered(): Promise<void> {
+    return this.#answering;
+  }
   /** SIGKILL, and the start (if it is still under way) rejects with this cause once the child is reaped. */
   abort(cause?: unknown): void {
     this.#failure ??= new StartFailure(undefined, cause);
@@ -184,7 +189,7 @@ export class ParentProcess implements StartedProcess {
     switch (event.type) {
       case 'sync':
         this.#born(event);
-        void this.#answer(this.#request.onSync(event));
+        this.#answering = this.#answer(this.#request.onSync(event));
         return;
       case 'ready':
         this.#born(event);

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import type { CgroupManager, CgroupMountRow, CgroupStart } from '../cgroups/manager.ts';
 import type { Config, ProcessConfig, Seccomp } from '../config/config.ts';
-import { notifies } from '../config/seccomp.ts';
+import { notifies, sendsListener } from '../config/seccomp.ts';
 import { ConfigError } from '../errors.ts';
 import type { Binding } from '../native/binding.ts';
 import { hasNamespace } from '../plan/namespaces.ts';
@@ -228,7 +228,9 @@ function byText(
   const text = `${wait}${JSON.stringify(profile)}`;
   let program = programsByText.get(text);
   if (program === undefined) {
-    program = { ...compiled(binding, profile), notify, ...(wait ? { wait } : {}) };
+    const take = notify && !sendsListener(profile);
+    const more = { ...(wait ? { wait } : {}), ...(take ? { take } : {}) };
+    program = { ...compiled(binding, profile), notify, ...more };
     if (programsByText.size === mostPrograms)
       for (const oldest of programsByText.keys()) {
         programsByText.delete(oldest);

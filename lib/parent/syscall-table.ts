@@ -84,6 +84,8 @@ const rows = {
   rmdir: ['pathname'],
   sched_setattr: ['pid', 'attr', 'flags'],
   sched_setscheduler: ['pid', 'policy', 'param'],
+  sendmmsg: ['sockfd', 'msgvec', 'vlen', 'flags'],
+  sendmsg: ['sockfd', 'msg', 'flags'],
   sendto: ['sockfd', 'buf', 'len', 'flags', 'dest_addr', 'addrlen'],
   setdomainname: ['name', 'len'],
   setgid: ['gid'],

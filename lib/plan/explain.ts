@@ -163,6 +163,7 @@ function argumentsOf(step: Step): { readonly [name: string]: Explained } {
         flags: flagNames(seccompFilterFlags, 'SECCOMP_FILTER_FLAG_', step.flags),
         notify: step.notify,
         wait: step.wait ?? false,
+        ...(step.take === true ? { take: true } : {}),
       });
     case 'landlock':
       return present({ read: step.read, write: step.write, execute: step.execute });

@@ -28,6 +28,8 @@ export interface SeccompProgram {
   readonly notify: boolean;
   /** init waits until an agent has it. */
   readonly wait?: boolean;
+  /** The parent takes it out of init, by pidfd_getfd(2): the filter does not let init send it. */
+  readonly take?: boolean;
 }
 
 /** Used when the environment has no PATH (execvp(3) has a default too); the container's own PATH is not changed. */

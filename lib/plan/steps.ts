@@ -122,6 +122,8 @@ export type Step =
       readonly notify: boolean;
       /** init goes on only when its parent says that the listener has arrived where it was to go. */
       readonly wait?: boolean;
+      /** The parent takes the listener; the filter may not let init send it. */
+      readonly take?: boolean;
     }
   | {
       readonly kind: 'landlock';

@@ -157,6 +157,24 @@ test('an ordinary user: limits that need a cgroup are refused by name', {
   await container.destroy({ force: true });
 });
 
+test('row 18: CVE-2023-25809: without namespaces of network and cgroups nothing below /sys can be written', {
+  requires: ['not-root', 'userns'],
+}, async t => {
+  const on = await fixture(t, {
+    patch: spec => {
+      const shared = ['network', 'cgroup'];
+      spec.linux.namespaces = spec.linux.namespaces.filter(({ type }) => !shared.includes(type));
+      spec.mounts = spec.mounts.filter(({ type }) => type !== 'cgroup');
+      return undefined;
+    },
+  });
+  const output = await on.output(
+    'cd /sys/fs/cgroup && for d in . */; do mkdir $d/x 2>&1; done | sed "s/.*: //" | sort -u',
+  );
+  // Not "Permission denied", which is what the owner of a cgroup outside would not hear.
+  assert.equal(output, 'Read-only file system\n');
+});
+
 test('an ordinary user: oomScoreAdj can be raised, not lowered', {
   requires: ['not-root', 'userns'],
 }, async t => {

@@ -290,6 +290,53 @@ test('listenerPath: the agent gets state and descriptor, for run and exec', {
   await container.destroy({ force: true });
 });
 
+const address = 'ip addr add 127.0.0.2/8 dev lo 2>&1';
+
+test('sendmsg can be decided as well: init does not need it to hand its listener over', options, async t => {
+  const on = await scene(t);
+  const seen: string[] = [];
+  const container = await on.create({
+    syscalls: {
+      sendmsg: call => {
+        seen.push(call.caller().name);
+        return { errno: 'EXDEV' };
+      },
+    },
+  });
+  const init = on.sh(`${address}; exec sleep 1000`);
+  await within(container.run(init), 'the start');
+  await eventually('the call of the first process', () => seen.length === 1);
+  const further = on.sh(address);
+  await within(container.start(further), 'the exec');
+  assert.match(await outputOf(further), /cross-device/);
+  const prepared = on.sh(address);
+  await within(container.start(prepared), 'another exec');
+  assert.match(await outputOf(prepared), /cross-device/);
+  assert.deepEqual(seen, ['ip', 'ip', 'ip']);
+  await container.destroy({ force: true });
+});
+
+test('listenerPath with a profile that refuses sendmsg: the agent gets its descriptor', {
+  requires: ['root', 'seccomp', 'file:/usr/bin/python3'],
+}, async t => {
+  const path = join(makeDirectory(t), 'agent.sock');
+  const refused = { names: ['sendmsg'], action: 'SCMP_ACT_ERRNO', errnoRet: 1 };
+  const on = await scene(t, {
+    ...notifyMkdir,
+    syscalls: [...notifyMkdir.syscalls, refused],
+    listenerPath: path,
+  });
+  const { lines } = agent(t, path, 1);
+  const line = async (): Promise<string> => String((await within(lines.next(), 'a line of the agent')).value);
+  assert.equal(await line(), 'listening');
+  const container = await on.create();
+  const init = on.sh('mkdir /tmp/x 2>&1');
+  await within(container.run(init), 'the start');
+  assert.equal(JSON.parse(await line())[0], 1);
+  assert.match(await outputOf(init), /cross-device/);
+  await container.destroy();
+});
+
 test('without an agent nothing starts, and nothing is left', options, async t => {
   const path = join(makeDirectory(t), 'absent.sock');
   const on = await scene(t, { ...notifyMkdir, listenerPath: path });

@@ -1,6 +1,15 @@
 /** Rows of security.test.ts: what a hostile image plants in its rootfs, and what becomes of it. */
 import assert from 'node:assert/strict';
-import { lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { makeDirectory, type SpecDocument } from '../harness/bundle.ts';
 import type { TestContext } from '../harness/test.ts';
@@ -25,6 +34,14 @@ export function makeCanary(t: TestContext): Canary {
     });
   const before = look();
   return { path, check: () => assert.deepEqual(look(), before, 'the canary on the host was touched') };
+}
+
+/** Descriptors of host directories, as a daemon has them. */
+export function hostDescriptors(t: TestContext, path: string): void {
+  const fds = Array.from({ length: 12 }, () => openSync(path, 'r'));
+  t.after(() => {
+    for (const fd of fds) closeSync(fd);
+  });
 }
 
 export const link = (path: string, target: string): void => {
@@ -69,8 +86,8 @@ export const rootfsRows: { readonly [row: string]: Hostile } = {
       writeFileSync(join(rootfs, 'dev/null'), '');
     },
     patch: spec => without(spec, ...noDev),
-    refused: /^ERR_/,
-    step: 'device',
+    // An ordinary user may make no device: the host's is bound over the file, and what is masked gets that one.
+    ...(process.geteuid?.() === 0 ? { refused: /^ERR_/, step: 'device' } : {}),
   },
   '25, 35: CVE-2025-52565, CVE-2026-88264: /dev/console is a link': {
     plant: (rootfs, canary) => {
@@ -131,6 +148,6 @@ export const rootfsRows: { readonly [row: string]: Hostile } = {
   },
   'N1: CVE-2026-87766: the working directory is below a link': {
     plant: (rootfs, canary) => symlinkSync(canary, join(rootfs, 'work')),
-    patch: spec => ({ ...spec, process: { ...spec.process, cwd: '/srv/here' } }),
+    patch: spec => ({ ...spec, process: { ...spec.process, cwd: '/work/here' } }),
   },
 };

@@ -19,6 +19,6 @@ test('a component of a path that is swapped between two system calls of init lea
     { timeout: 100_000 * slowness },
   );
   const lines = stdout.trim().split('\n');
-  assert.equal(lines.length, 5, stdout);
+  assert.equal(lines.length, 6, stdout);
   for (const line of lines) assert.match(line, /^sweep: .* [1-9]\d* of \d+ cases .*: 0 reached the host$/);
 });

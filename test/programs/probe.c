@@ -232,6 +232,21 @@ static int orphans(int count, char** arguments) {
   return 0;
 }
 
+// The seals of a file in memory, fcntl(2).
+static int seals(int count, char** arguments) {
+  if (count != 1) return 2;
+  int fd = open(arguments[0], O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return failed("open");
+  int have = fcntl(fd, F_GET_SEALS);
+  if (have < 0) return failed("fcntl");
+  static const char* const names[] = {"seal", " shrink", " grow", " write", " future-write", " exec"};
+  char text[64] = "";
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if ((have >> i & 1) != 0) strcat(text, names[i]);
+  say("%s", text);
+  return 0;
+}
+
 // ---- what a process that appears here has that is not the container's ----
 static int link_of(char* out, size_t size, int pid, const char* name) {
   char path[64];
@@ -356,6 +371,7 @@ static const struct {
     {"stat", "PATH…", stats},
     {"echo", "", echoes},
     {"orphan", "", orphans},
+    {"seals", "PATH", seals},
     {"hunt", "", hunts}};
 
 int main(int count, char** arguments) {

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // sweep COMMAND…: runs the command so that init (of any container that it starts) can be held before its k-th
 // system call that takes a path. By seccomp user notification: the call goes on unchanged when its time has
-// come. On descriptor 3 come "arm K", "count" and "go", on 4 go "hit NUMBER" and "count N", a line each.
-// scripts/sweep.mjs swaps files meanwhile.
+// come. On descriptor 3 come "arm K", "count", "go", "next" (go, and hold the call after this one) and
+// "mount\tSOURCE\tTARGET\tDIRECTORY" (in the mount namespace of the one that is held), on 4 go "hit NUMBER",
+// "count N" and "mounted ERRNO", a line each. scripts/sweep.mjs swaps files meanwhile.
+#define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -111,10 +116,38 @@ static int is_init(unsigned pid) {
 }
 
 static long wanted = -1, seen;
+static unsigned held;
 
-/* One command; 0: "go", 1: another one, -1: the end. */
+// Where the DIRECTORY is not to be seen the root has been switched, and TARGET is a path below "/".
+static int mount_in_held(const char* source, const char* target, const char* directory) {
+  char path[4096];
+  snprintf(path, sizeof path, "/proc/%u/ns/mnt", held);
+  const int space = open(path, O_RDONLY | O_CLOEXEC);
+  const int tree = strcmp(source, "tmpfs") == 0 ? -1
+                                                : (int)syscall(428 /* open_tree */, AT_FDCWD, source,
+                                                               1 /* OPEN_TREE_CLONE */ | O_CLOEXEC);
+  if (space < 0 || (tree < 0 && strcmp(source, "tmpfs") != 0) || setns(space, CLONE_NEWNS) != 0) return errno;
+  snprintf(path, sizeof path, "%s/%s", access(directory, F_OK) == 0 ? directory : "", target);
+  const long failed =
+      tree < 0 ? mount("tmpfs", path, "tmpfs", 0, "size=64k")
+               : syscall(429 /* move_mount */, tree, "", AT_FDCWD, path, 4 /* MOVE_MOUNT_F_EMPTY_PATH */);
+  return failed == 0 ? 0 : errno;
+}
+
+static void mount_over(char* words) {
+  const char* source = strsep(&words, "\t");
+  const char* target = strsep(&words, "\t");
+  if (words == NULL) die("sweep: mount");
+  const pid_t child = fork();
+  if (child == 0) _exit(mount_in_held(source, target, words));
+  int status = 0;
+  waitpid(child, &status, 0);
+  dprintf(events, "mounted %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : 255);
+}
+
+/* One command; 0: "go" or "next", 1: another one, -1: the end. */
 static int command(void) {
-  static char line[64];
+  static char line[8192];
   size_t size = 0;
   for (;;) {
     const ssize_t got = read(commands, line + size, 1);
@@ -124,6 +157,11 @@ static int command(void) {
   }
   line[size] = 0;
   if (strcmp(line, "go") == 0) return 0;
+  if (strcmp(line, "next") == 0) {
+    wanted = seen;
+    return 0;
+  }
+  if (strncmp(line, "mount\t", 6) == 0) mount_over(line + 6);
   if (strcmp(line, "count") == 0) dprintf(events, "count %ld\n", seen);
   if (strncmp(line, "arm ", 4) == 0) {
     wanted = atol(line + 4);
@@ -151,6 +189,7 @@ static void serve(int listener) {
       die("sweep: SECCOMP_IOCTL_NOTIF_RECV");
     }
     if (is_init(request->pid) && seen++ == wanted) {
+      held = request->pid;
       dprintf(events, "hit %d\n", request->data.nr);
       int said = 1;
       while (said > 0) said = command();

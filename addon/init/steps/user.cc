@@ -141,7 +141,10 @@ Result steps::seccomp(Init& init, const Message& message) {
                        static_cast<unsigned>(value.len));
   if (!notify) return Result::ok;
   const Fd listener(loaded);
-  if (send_fd(init, "seccomp", listener.get()) != Result::ok) return Result::failed;
+  const bool takes = message.flag(5);
+  if ((takes ? give_fd(init, "seccomp", listener.get()) : send_fd(init, "seccomp", listener.get())) !=
+      Result::ok)
+    return Result::failed;
   // Until an agent has it, nobody would answer what the program asks.
   return message.flag(4) ? wait_frame(init, 'G') : Result::ok;
 }

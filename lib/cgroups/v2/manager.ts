@@ -239,6 +239,8 @@ export class V2Manager implements CgroupManager {
     } catch (error) {
       if (error instanceof CgroupError && errnoName(error.cause) === 'ENODEV') return true;
       if (error instanceof CgroupError && isGone(error.cause)) return !existsSync(this.#directory);
+      // A sandbox around us: what the freezer and signals cannot do either, they say.
+      if (error instanceof CgroupError && ['EACCES', 'EPERM'].includes(errnoName(error.cause))) return false;
       throw error;
     }
   }

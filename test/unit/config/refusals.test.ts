@@ -328,7 +328,7 @@ const seccompMeanings: [seccomp: object, issue: string][] = [
     { defaultAction: 'SCMP_ACT_ALLOW', flags: ['SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV'] },
     'flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs a rule with SCMP_ACT_NOTIFY',
   ],
-  ...['write', 'sendmsg'].map((name): [object, string] => [
+  ...['write'].map((name): [object, string] => [
     { defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names: ['read', name], action: 'SCMP_ACT_NOTIFY' }] },
     `syscalls[0].names[1]: SCMP_ACT_NOTIFY cannot be used for the ${name} syscall`,
   ]),
