@@ -364,6 +364,10 @@ async function sweep(engine, name, configuration) {
 for (const directory of [state, bundle, canary, join(kept, 'dir')])
   mkdirSync(directory, { recursive: true, mode: 0o755 });
 makeCanary();
+// With no peer: over one that has, its owner could mount on the host himself.
+mkdirSync(planted);
+must('mount', '-t', 'tmpfs', 'tmpfs', planted);
+must('mount', '--make-private', planted);
 for (const name of ['self/attr/exec', 'sys/net/ipv4/ip_default_ttl', 'file', 'dir/file', 'a/b/file']) {
   mkdirSync(dirname(join(planted, name)), { recursive: true });
   writeFileSync(join(planted, name), 'planted');
