@@ -132,6 +132,8 @@ async function dist() {
     legalComments: 'none',
     minifyWhitespace: true,
     minifySyntax: true,
+    // Node prints the line of an error that nobody catches: not the whole file.
+    lineLimit: 160,
     // require() in place of import(): the loader of ES modules costs more than what it would load.
     supported: { 'dynamic-import': false },
     define: {
