@@ -145,6 +145,10 @@ export const reasons = {
     'the terminal could not be set up',
     'with --console-socket a listener must accept on that path',
   ],
+  ERR_PIDFD_SOCKET: [
+    'the pidfd could not be handed over',
+    'with --pidfd-socket a listener must accept on that path',
+  ],
   ERR_OOM_KILLED: ['container init was killed by the out-of-memory killer', 'raise memory.limit'],
   // cgroups
   ERR_CGROUP: ['cgroup operation failed', 'file and value are in the error'],

@@ -31,6 +31,16 @@ export interface ProcessOptions extends Partial<Omit<ProcessConfig, 'args' | 'us
   readonly stderr?: StdioOutput;
   /** With `terminal`: path of a UNIX socket that gets the ptmx (runc's `--console-socket`) instead of `process.terminal`. */
   readonly consoleSocket?: string;
+  /**
+   * Path of a UNIX socket that gets a pidfd of the process before it executes (runc's `--pidfd-socket`); the data of the
+   * message is `standard` for a container's first process, `setns` for a further one.
+   */
+  readonly pidfdSocket?: string;
+  /**
+   * Its end is known here but left for whoever inherits this process's children (a subreaper: containerd's shim, conmon),
+   * even when it ends first: for programs that start it and end themselves, like `nrunc exec --detach`. Default false.
+   */
+  readonly unreaped?: boolean;
   /** Descriptors of this process that the container keeps as 3, 4, …. Borrowed. Default none. */
   readonly preservedFds?: readonly number[];
   /** Exec only: enter the container even when it is paused. Default false. */

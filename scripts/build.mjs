@@ -155,6 +155,7 @@ async function dist() {
   await bundle('lib/doctor/doctor.ts', 'doctor.cjs', sandboxFile, library, errorsOfLibrary, systemdFile);
   await bundle('lib/cli/nrunc.ts', 'cli.cjs', sandboxFile, doctorFile, library, lazyFunctions);
   await bundle('lib/cli/launch.ts', 'nrunc.cjs');
+  await bundle('lib/cli/man.ts', 'man.cjs', sandboxFile, doctorFile, library, lazyFunctions);
   const program = join(made, 'nrunc.cjs');
   writeFileSync(program, `#!/usr/bin/env node\n${readFileSync(program, 'utf8')}`);
   chmodSync(program, 0o755);
@@ -184,6 +185,9 @@ async function dist() {
     join(made, 'sandbox.mjs'),
     `import boxes from './sandbox.cjs';\nexport const { ${boxes.join(', ')} } = boxes;\n`,
   );
+  const page = join(root, made, 'man.cjs');
+  writeFileSync(join(made, 'nrunc.8'), createRequire(import.meta.url)(page).manPage(version));
+  rmSync(page);
   declarations(made);
   moveFiles(made, 'dist');
 }

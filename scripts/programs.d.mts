@@ -1,1 +1,1 @@
-export function testProgram(name: 'deny' | 'sweep', root?: string): string;
+export function testProgram(name: 'deny' | 'shim' | 'sweep', root?: string): string;

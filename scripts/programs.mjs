@@ -1,11 +1,11 @@
-// Programs of the tests (test/programs/deny.c, sweep.c), built when their source is newer.
+// Programs of the tests (test/programs/deny.c, shim.c, sweep.c), built when their source is newer.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /**
- * @param {'deny' | 'sweep'} name
+ * @param {'deny' | 'shim' | 'sweep'} name
  * @param {string} root The checkout; a bundled test does not find it from where it is.
  */
 export function testProgram(name, root = join(dirname(fileURLToPath(import.meta.url)), '..')) {

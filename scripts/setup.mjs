@@ -23,6 +23,14 @@ const packages = {
     'iptables',
     'iproute2',
     'apparmor',
+    // The engines that nrunc is tried under.
+    'podman',
+    'catatonit',
+    'netavark',
+    'uidmap',
+    'containerd',
+    'docker.io',
+    'runc',
   ],
   bench: ['runc', 'crun', 'bubblewrap'],
   fuzz: ['clang', 'libclang-rt-14-dev'],
@@ -108,7 +116,7 @@ export async function setUp(wanted) {
   const { makeRootfs } = await import('./rootfs.mjs');
   makeRootfs();
   const { testProgram } = await import('./programs.mjs');
-  for (const name of ['deny', 'sweep']) testProgram(name);
+  for (const name of ['deny', 'shim', 'sweep']) testProgram(name);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

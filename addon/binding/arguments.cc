@@ -351,6 +351,8 @@ JobRequest Arguments::job(const Napi::Value& value) {
   if (const Napi::Value forks = get(object, "forks"); !forks.IsUndefined())
     out.forks = boolean(forks, "job.forks");
   out.faults = boolean(get(object, "faults"), "job.faults");
+  if (const Napi::Value unreaped = get(object, "unreaped"); !unreaped.IsUndefined())
+    out.unreaped = boolean(unreaped, "job.unreaped");
   if (const Napi::Value monitor = get(object, "monitor"); monitor.IsObject()) {
     const auto asked = monitor.As<Napi::Object>();
     out.exit_file = path(get(asked, "exitFile"), "job.monitor.exitFile");

@@ -83,6 +83,7 @@ struct JobRequest {
   std::string ready_state;
   bool forks = false;
   bool faults = false;
+  bool unreaped = false;
   // Not empty: the monitor is to be the parent, and writes down there how the process ends.
   std::string exit_file;
   std::string orders;
@@ -116,6 +117,7 @@ struct Job {
   sys::NewFile state;  // written while init works, published when it is ready
   std::vector<uint64_t> durations;
   bool executing = false;  // 'X' has come
+  bool started = false;    // as far as the caller asked: it waits, or executes
   bool failed = false;     // a 'failed' event was sent: nothing but 'exit' follows
   bool over = false;
 };

@@ -283,7 +283,8 @@ void Spawner::on_exit(Job& job) {
     return ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(job.pidfd.get()), &info,
                     WEXITED | WNOHANG | __WALL | more);
   };
-  int result = look(unborn ? WNOWAIT : 0);
+  const bool unreaped = job.request.unreaped;
+  int result = look(unborn || unreaped ? WNOWAIT : 0);
   if (result == 0 && info.si_pid == 0) return;
   if (unborn) {
     // As long as it is a zombie nobody else can have its number. Without a group of its own it has no child
@@ -296,6 +297,8 @@ void Spawner::on_exit(Job& job) {
   // The process may have spoken between the first look and its end.
   read_pipe(job);
   if (job.pipe) on_pipe_closed(job);
+  // A process that has run stays a zombie for whoever inherits it; one that could not be started is nobody's.
+  if (unreaped && !unborn && (job.failed || !job.started)) result = look(0);
   {
     const std::lock_guard<std::mutex> lock(job.mutex);
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, job.pidfd.get(), nullptr);

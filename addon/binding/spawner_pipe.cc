@@ -67,11 +67,13 @@ void Spawner::on_frame(Job& job, const Frame& frame, sys::Fd fd) {
       break;
     case 'W':
       event.type = EventType::waiting;
+      job.started = true;
       event.durations = frame.durations;
       emit(std::move(event));
       break;
     case 'X':
       job.executing = true;
+      job.started = true;
       job.durations = frame.durations;
       break;
     case 'P':

@@ -29,6 +29,7 @@ export async function prepare(invocation: Invocation, detached: boolean): Promis
   const { options } = invocation;
   const pidFile = absolute(options.text('pid-file'));
   const consoleSocket = absolute(options.text('console-socket'));
+  const pidfdSocket = absolute(options.text('pidfd-socket'));
   const bundle = options.text('bundle') ?? '';
   // runc works in the bundle: relative paths of the command line were made absolute before.
   if (bundle !== '') process.chdir(bundle);
@@ -48,6 +49,7 @@ export async function prepare(invocation: Invocation, detached: boolean): Promis
       env: [...config.process.env, ...env],
       ...(fds.length > 0 ? { preservedFds: fds } : {}),
       ...(consoleSocket === undefined ? {} : { consoleSocket }),
+      ...(pidfdSocket === undefined ? {} : { pidfdSocket }),
     },
   };
 }
@@ -71,8 +73,9 @@ export function checkTerminal(terminal: boolean, detached: boolean, consoleSocke
 
 /** The descriptors of nrunc itself, for a process that outlives it or needs no terminal. */
 export function detachedProcess(options: ProcessOptions): Process {
-  if (options.terminal === true) return new Process(options);
-  return new Process({ ...options, stdin: 'inherit', stdout: 'inherit', stderr: 'inherit' });
+  // Whoever waits for it is the parent of nrunc: its status must be there even when it ends before nrunc does.
+  if (options.terminal === true) return new Process({ ...options, unreaped: true });
+  return new Process({ ...options, unreaped: true, stdin: 'inherit', stdout: 'inherit', stderr: 'inherit' });
 }
 
 /** A reader never sees half a number: temporary file beside it, then rename. */

@@ -17,8 +17,15 @@ command(s) that get executed on start, edit the args parameter of the spec. See
 "nrunc spec --help" for more explanation.`;
 
 /** What follows the usage line, and the description. */
-const texts: { readonly [N in CommandName]: readonly [note: string, description: string] } = {
+export const texts: { readonly [N in CommandName]: readonly [note: string, description: string] } = {
   checkpoint: [identified, 'Refused: this version has no checkpoint and restore.'],
+  completion: [
+    '',
+    `To have it in every shell:
+
+   nrunc completion bash > /usr/share/bash-completion/completions/nrunc
+   nrunc completion zsh > /usr/share/zsh/vendor-completions/_nrunc`,
+  ],
   create: [unique, `The create command ${ofBundle}`],
   delete: [
     `${identified}

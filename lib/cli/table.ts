@@ -31,6 +31,10 @@ const consoleSocket = text(
   'console-socket',
   'path to an AF_UNIX socket which will receive a file descriptor referencing the ptmx of the console',
 );
+const pidfdSocket = text(
+  'pidfd-socket',
+  'path to an AF_UNIX socket which will receive a file descriptor referencing the process',
+);
 const pidFile = text('pid-file', 'specify the file to write the process id to');
 const detach = flag('detach', "detach from the container's process", 'd');
 const preserveFds: OptionSpec = {
@@ -97,11 +101,18 @@ export const commands = {
     ],
     load: () => import('./commands/checkpoint.ts'),
   },
+  completion: {
+    usage: 'print the completion script for a shell: bash or zsh',
+    argumentsUsage: '<shell>',
+    count: [1, 1],
+    options: [],
+    load: () => import('./commands/completion.ts'),
+  },
   create: {
     usage: 'create a container',
     argumentsUsage: containerId,
     count: [1, 1],
-    options: [bundle, consoleSocket, pidFile, noPivot, noNewKeyring, preserveFds],
+    options: [bundle, consoleSocket, pidfdSocket, pidFile, noPivot, noNewKeyring, preserveFds],
     load: () => import('./commands/create.ts'),
   },
   delete: {
@@ -135,6 +146,7 @@ export const commands = {
     order: 'first',
     options: [
       consoleSocket,
+      pidfdSocket,
       text('cwd', 'current working directory in the container'),
       list('env', 'set environment variables', 'e'),
       flag('tty', 'allocate a pseudo-TTY', 't'),
@@ -241,6 +253,7 @@ export const commands = {
     options: [
       bundle,
       consoleSocket,
+      pidfdSocket,
       detach,
       flag('keep', 'do not delete the container after it exits'),
       pidFile,
@@ -278,7 +291,7 @@ export const commands = {
     count: [0, 0],
     options: [
       text('bundle', 'path to the root of the bundle directory', 'b'),
-      flag('rootless', 'generate a configuration for a rootless container (not supported by this version)'),
+      flag('rootless', 'generate a configuration for a rootless container'),
     ],
     load: () => import('./commands/spec.ts'),
   },

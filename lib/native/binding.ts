@@ -115,6 +115,11 @@ export interface SpawnJob {
   /** Use the fault-injecting build of init (test builds). */
   readonly faults: boolean;
   /**
+   * Once it waits or executes, its end is told but it stays a zombie: whoever inherits our children reads the status.
+   * Default false.
+   */
+  readonly unreaped?: boolean;
+  /**
    * The monitor process is the parent of the child: it writes to `exitFile`, made by the spawner after `before`, how the child
    * ended. `orders` (parent/monitor-orders.ts): what it does when this process dies; '': nothing, the child lives on.
    */

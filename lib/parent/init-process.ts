@@ -22,6 +22,7 @@ import { ownerOrders } from './monitor-orders.ts';
 import { moveNetDevices } from './net-devices.ts';
 import { notifyDirectory, notifyPath } from './notify-socket.ts';
 import { ParentProcess, StartFailure, type SyncPoint } from './parent-process.ts';
+import { pidfdReceiver } from './pidfd-socket.ts';
 import { standardPlan, templateOf } from './plans.ts';
 import { prepareStdio } from './stdio.ts';
 
@@ -119,6 +120,7 @@ export async function startInit(request: InitRequest): Promise<ParentProcess> {
     job,
     stdio,
     consoleSocket: request.process.options.consoleSocket,
+    pidfdSocket: pidfdReceiver(request.process.options, 'standard'),
     onSync: point => answerSync(request, cgroup, point),
     onListener: request.onListener,
     onReady: asks(request)
@@ -209,6 +211,7 @@ function initJob(
     stateFile: { path: statePath(directory), text: record.parts, mode: 0o600, sync: false },
     ...monitoring(request),
     askReady: asks(request),
+    ...(request.process.options.unreaped === true ? { unreaped: true } : {}),
     // Only init's own startContainer hooks read it. config.md "State": they see `created`.
     ...(config.hooks.startContainer.length > 0 ? { readyState: stateText(request, 'created', '@PID@') } : {}),
     faults: fault !== undefined,

@@ -8,6 +8,7 @@ import type { Binding, JobEvent, SpawnHandle, SpawnJob } from '../native/binding
 import type { ExitStatus, StartedProcess } from '../process.ts';
 import { signalName } from '../signals.ts';
 import { handTerminal, openTerminal, type Terminal } from './console.ts';
+import { handPidfd, type PidfdReceiver } from './pidfd-socket.ts';
 import type { PreparedStdio } from './stdio.ts';
 
 const exitStatusOf = (event: Extract<JobEvent, { type: 'exit' }>): ExitStatus => {
@@ -32,6 +33,8 @@ export interface ParentRequest {
   readonly stdio: PreparedStdio;
   /** Path of the socket that gets the ptmx; undefined: it becomes `terminal`. */
   readonly consoleSocket?: string | undefined;
+  /** Who gets a pidfd of the process, and what the message says. */
+  readonly pidfdSocket?: PidfdReceiver | undefined;
   /** Runs the hooks of this point; resolves to the OCI state that init hands to its own hooks. */
   readonly onSync: (point: SyncPoint) => Promise<string>;
   /** Takes the listener of the filter over; true: init waits for the answer that it has arrived. */
@@ -89,6 +92,7 @@ export class ParentProcess implements StartedProcess {
   #answering: Promise<void> = Promise.resolve();
   /** The ptmx is on its way to the console socket: whether it got there decides whether the start succeeded. */
   #handing: Promise<boolean> | undefined;
+  #pidfdHanded = false;
   #onExit: ((status: ExitStatus) => void) | undefined;
 
   constructor(request: ParentRequest) {
@@ -198,6 +202,7 @@ export class ParentProcess implements StartedProcess {
       case 'waiting':
         this.#born(event);
         this.durationsNs = event.durationsNs;
+        this.#handPidfd();
         this.#whenHanded(handed => {
           if (handed) this.#waiting.reach();
         });
@@ -205,6 +210,7 @@ export class ParentProcess implements StartedProcess {
       case 'running':
         this.#born(event);
         this.durationsNs = event.durationsNs;
+        this.#handPidfd();
         this.#whenHanded(handed => {
           if (!handed) return;
           this.#executed = true;
@@ -264,6 +270,21 @@ export class ParentProcess implements StartedProcess {
         return false;
       },
     );
+  }
+
+  /** At the first milestone: who asked for it has it before the start is known to have succeeded. */
+  #handPidfd(): void {
+    const { binding, pidfdSocket } = this.#request;
+    if (pidfdSocket === undefined || this.#pidfdHanded) return;
+    this.#pidfdHanded = true;
+    const sent = handPidfd(binding, pidfdSocket, this.#handle.pidfd()).then(
+      () => true,
+      error => {
+        this.abort(error);
+        return false;
+      },
+    );
+    this.#handing = Promise.all([this.#handing ?? true, sent]).then(all => all.every(done => done));
   }
 
   async #listen(taken: Promise<boolean>): Promise<boolean> {

@@ -12,6 +12,7 @@ import type { Process } from '../process.ts';
 import { startError } from './failure.ts';
 import { requestedFault } from './faults.ts';
 import { ParentProcess, StartFailure } from './parent-process.ts';
+import { pidfdReceiver } from './pidfd-socket.ts';
 import { setnsPlan } from './plans.ts';
 import { prepareStdio } from './stdio.ts';
 
@@ -96,10 +97,12 @@ async function start(request: SetnsRequest): Promise<ParentProcess> {
         ? { userNamespace: { files: [], views: [], limits: parentLimits(processConfig) } }
         : {}),
       askReady: false,
+      ...(process.options.unreaped === true ? { unreaped: true } : {}),
       faults: fault !== undefined,
     },
     stdio: prepareStdio(binding, process.options, ownerOutside(config)),
     consoleSocket: process.options.consoleSocket,
+    pidfdSocket: pidfdReceiver(process.options, 'setns'),
     onSync: async point => {
       await cgroup.place?.(point.pid);
       return '';

@@ -15,7 +15,7 @@ type Program =
   | 'bwrap'
   | 'podman'
   | 'containerd'
-  | 'docker'
+  | 'dockerd'
   | 'musl-gcc'
   | 'iptables'
   | 'git'

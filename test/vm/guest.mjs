@@ -1,6 +1,7 @@
 // A QEMU guest with Debian's stock kernel whose root is this machine's own file system, read-only over 9p under an
 // overlay on tmpfs: nothing that the guest writes reaches the host, except what it puts in /out.
-// Profiles: v2 (cgroup v2 alone, a shell script as init), systemd (systemd as PID 1 with D-Bus), v1 (pure cgroup v1).
+// Profiles: v2 (cgroup v2 alone, a shell script as init), systemd (systemd as PID 1 with D-Bus), v1 (pure cgroup v1), engines
+// (systemd again, a guest of its own for Podman, containerd and Docker: they are slow).
 import { execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
@@ -18,7 +19,8 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
-export const profiles = ['v2', 'systemd', 'v1'];
+export const profiles = ['v2', 'systemd', 'v1', 'engines'];
+const hasSystemd = profile => profile === 'systemd' || profile === 'engines';
 
 const quote = word => `'${word.replaceAll("'", "'\\''")}'`;
 const script = (path, lines) => {
@@ -170,7 +172,7 @@ function writeJob(directory, profile, command, cwd) {
     'if [ -d /run/systemd/system ]; then systemctl poweroff --force --force; else echo o >/proc/sysrq-trigger; fi',
     'sleep 60',
   ]);
-  script(join(directory, 'init'), profile === 'systemd' ? systemdInit : shellInit(profile));
+  script(join(directory, 'init'), hasSystemd(profile) ? systemdInit : shellInit(profile));
 }
 
 /**

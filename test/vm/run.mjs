@@ -1,4 +1,4 @@
-// npm run test:vm [-- --profile v2|systemd|v1] [--filter NAME] [FILES…]: the integration and native tests in guests,
+// npm run test:vm [-- --profile v2|systemd|v1|engines] [--filter NAME] [FILES…]: the integration and native tests in guests,
 // one session per profile, two at a time, one line of results each (build/results/<profile>.json).
 // npm run vm -- [--profile P] [--raw] COMMAND…: one command in a guest.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -40,12 +40,15 @@ const bundles = 'build/test-vm';
 const limitSeconds = Number(options['limit-seconds']);
 const guestsAtOnce = Math.max(1, Math.min(2, availableParallelism()));
 
-// Where a file runs, when not in all three profiles. The command line and the addon meet the kernel through the same
+const layouts = ['v2', 'systemd', 'v1'];
+// Where a file runs, when not in all three of these. The command line and the addon meet the kernel through the same
 // code in each of them; runc, the reference of the differential tests, is compared on the host, its limits once for each
 // layout of cgroups.
 const placed = [
-  { files: /^test\/(native|clients)\//, profiles: ['v2'] },
+  { files: /^test\/native\//, profiles: ['v2'] },
+  { files: /^test\/clients\//, profiles: ['engines'] },
   { files: /^test\/integration\/fallbacks/, profiles: ['v2'] },
+  { files: /^test\/integration\/cli-conformance/, profiles: [] },
   { files: /^test\/integration\/cli-lifecycle/, profiles: ['systemd'] },
   { files: /^test\/integration\/cli-live/, profiles: ['v1'] },
   { files: /^test\/integration\/(cli|nrunc|sandbox|doctor|pool)/, profiles: ['v2'] },
@@ -53,7 +56,7 @@ const placed = [
   { files: /differential|package|tarball|sandbox-fixture|readme|host-only/, profiles: [] },
 ];
 const runsIn = (file, profile) =>
-  (placed.find(row => row.files.test(file))?.profiles ?? profiles).includes(profile);
+  (placed.find(row => row.files.test(file))?.profiles ?? layouts).includes(profile);
 
 async function suite() {
   const { bundleTests, findTests } = await import('../../scripts/bundle-tests.mjs');
@@ -145,7 +148,7 @@ async function runProfile(profile, files) {
 
 async function command() {
   if (positionals.length === 0) {
-    console.error('usage: npm run vm -- [--profile v2|systemd|v1] [--raw] COMMAND…');
+    console.error('usage: npm run vm -- [--profile v2|systemd|v1|engines] [--raw] COMMAND…');
     return 2;
   }
   const status = await runInGuest({

@@ -12,6 +12,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const detached = options.flag('detach');
   const pidFile = absolute(options.text('pid-file'));
   const consoleSocket = absolute(options.text('console-socket'));
+  const pidfdSocket = absolute(options.text('pidfd-socket'));
   const container = await openFactory(invocation).load(containerIdOf(invocation));
   const file = absolute(options.text('process'));
   const wanted =
@@ -25,6 +26,7 @@ export async function run(invocation: Invocation): Promise<number> {
     env: [...wanted.env, ...env],
     ...(fds.length > 0 ? { preservedFds: fds } : {}),
     ...(consoleSocket === undefined ? {} : { consoleSocket }),
+    ...(pidfdSocket === undefined ? {} : { pidfdSocket }),
     ...(options.flag('ignore-paused') ? { ignorePaused: true } : {}),
     ...(options.has('cgroup') ? { subCgroups: subCgroups(options.list('cgroup')) } : {}),
   };

@@ -1,0 +1,160 @@
+/**
+ * What the tests of container engines share: nrunc as one executable file (as docs/engines.md installs it), an image made
+ * without a registry, commands, and facts that are the same under both runtimes.
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after } from 'node:test';
+import { rootfs } from '../harness/bundle.ts';
+import { nruncPath, type Result, type RunOptions, start } from '../integration/cli-fixture.ts';
+
+export type Runtime = 'runc' | 'nrunc';
+/** The control first: what it cannot do here is no fault of ours. */
+export const runtimes: readonly Runtime[] = ['runc', 'nrunc'];
+export const image = 'localhost/test:1';
+
+const closers: (() => unknown)[] = [];
+/** At the end of the file, the last one first: an engine serves all tests of its file. */
+export const atEnd = (close: () => unknown): void => void closers.push(close);
+after(async () => {
+  for (const close of closers.reverse()) await close();
+});
+
+/** A directory on tmpfs, gone at the end of the file, with what may still be mounted in it. */
+export function engineDirectory(word: string): string {
+  const parent = process.geteuid?.() === 0 ? '/run' : tmpdir();
+  const directory = mkdtempSync(join(parent, `test-${word}-`));
+  atEnd(() => {
+    unmountBelow(directory);
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return directory;
+}
+
+/** Storage drivers bind-mount their own directories; the latest mount goes first. */
+export function unmountBelow(directory: string): void {
+  const points = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map(line => line.split(' ')[4] ?? '')
+    .filter(point => point.startsWith(`${directory}/`));
+  for (const point of points.reverse()) execFileSync('umount', ['-l', point]);
+}
+
+/**
+ * conmon starts the runtime with an environment that has no PATH, so `#!/usr/bin/env node` finds node only in /usr/bin:
+ * the file names its interpreter.
+ */
+export function installNrunc(directory: string): string {
+  const file = join(directory, 'nrunc');
+  writeFileSync(file, `#!${process.execPath}\nrequire(${JSON.stringify(nruncPath)});\n`, { mode: 0o755 });
+  return file;
+}
+
+export const runcPath = (): string => execFileSync('which', ['runc'], { encoding: 'utf8' }).trim();
+
+/** An archive as `docker save` makes it: one layer with the test rootfs. */
+export function imageArchive(directory: string, command: readonly string[] = ['/bin/sh']): string {
+  const tree = mkdtempSync(join(directory, 'image-'));
+  const tar = (file: string, from: string, ...names: string[]): void => {
+    execFileSync('tar', [
+      ...['--sort=name', '--mtime=@0', '--owner=0', '--group=0', '--numeric-owner'],
+      ...['-C', from, '-cf', file, ...names],
+    ]);
+  };
+  tar(join(tree, 'layer.tar'), rootfs, '.');
+  const digest = (data: string | Buffer): string => createHash('sha256').update(data).digest('hex');
+  const created = '2020-01-01T00:00:00Z';
+  const config = JSON.stringify({
+    architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+    os: 'linux',
+    created,
+    config: { Env: ['PATH=/bin:/usr/bin'], Cmd: command },
+    rootfs: { type: 'layers', diff_ids: [`sha256:${digest(readFileSync(join(tree, 'layer.tar')))}`] },
+    history: [{ created, created_by: 'test' }],
+  });
+  const name = `${digest(config)}.json`;
+  writeFileSync(join(tree, name), config);
+  writeFileSync(
+    join(tree, 'manifest.json'),
+    JSON.stringify([{ Config: name, RepoTags: [image], Layers: ['layer.tar'] }]),
+  );
+  const archive = `${tree}.tar`;
+  tar(archive, tree, 'manifest.json', name, 'layer.tar');
+  rmSync(tree, { recursive: true });
+  return archive;
+}
+
+export type Engine = (words: readonly string[], options?: RunOptions) => Promise<Result>;
+
+/** The command's output; anything but success is an error that says what was said. */
+export async function output(
+  engine: Engine,
+  words: readonly string[],
+  options?: RunOptions,
+): Promise<string> {
+  const { code, stdout, stderr } = await engine(words, options);
+  if (code !== 0) throw new Error(`${words.join(' ')}: exit code ${code}: ${stderr}${stdout}`);
+  return stdout.trim();
+}
+
+export const run = (file: string, words: readonly string[], options?: RunOptions): Promise<Result> =>
+  start(file, words, options).ended();
+
+/** In a terminal of its own (script(1)): exit code and what was shown. */
+export function inTerminal(file: string, words: readonly string[], options?: RunOptions): Promise<Result> {
+  const line = [file, ...words].map(word => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+  return run('script', ['-qefc', line, '/dev/null'], { ...options, openInput: true });
+}
+
+/** The cgroup of a process on cgroup v2, as a directory. */
+export function cgroupOf(pid: number): string {
+  const path = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1] ?? '';
+  // A process below init's own (systemd-like images) would be deeper; the test image has none.
+  return join('/sys/fs/cgroup', path);
+}
+
+export const fileIn = (directory: string, name: string): string =>
+  readFileSync(join(directory, name), 'utf8').trim();
+
+/** State of containers that nrunc keeps where engines that give no --root look for it. */
+export function keptStates(root = '/run/libcontainer'): string[] {
+  return existsSync(root) ? readdirSync(root) : [];
+}
+
+/** What a process in the container sees; host names, numbers of mounts and layers differ by nature. */
+export const factsScript = [
+  "grep -E '^(Uid|Gid|Groups|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status",
+  'cat /proc/self/uid_map /proc/self/gid_map /proc/self/oom_score_adj',
+  'cat /proc/self/attr/current 2>/dev/null | tr -d "\\000"',
+  "cut -d' ' -f4- /proc/self/mountinfo | sed -E 's/ (shared|master|propagate_from):[0-9]+//g; s/^[^ ]* //'",
+  'ls -ln /dev | tail -n +2 | sed -E "s/ [A-Z][a-z]{2} .* / /"',
+  'cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu.weight',
+  'env | sort | grep -vE "^(HOSTNAME|container|SHLVL|_)="',
+  'ulimit -a; umask; pwd; cat /proc/self/limits',
+  'for n in cgroup ipc mnt net pid uts user; do [ "$(readlink /proc/self/ns/$n)" = "$(readlink /proc/1/ns/$n)" ] && echo same $n; done',
+].join('; ');
+
+/** @param names What is different in each container, and what stands for it. */
+export function comparable(facts: string, names: { readonly [text: string]: string }): string[] {
+  let text = facts;
+  for (const [name, word] of Object.entries(names)) if (name !== '') text = text.replaceAll(name, word);
+  return text
+    .replace(/lowerdir=\S+/g, 'lowerdir=…')
+    .replace(/\b[0-9a-f]{64}\b/g, '<id>')
+    .split('\n');
+}
+
+export function makeTree(...directories: readonly string[]): void {
+  for (const directory of directories) mkdirSync(directory, { recursive: true });
+}
