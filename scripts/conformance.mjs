@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const page = join(root, 'docs/spec-conformance.md');
-const lanes = ['host', 'v2', 'systemd', 'v1', 'engines'];
+const lanes = ['host', 'v2', 'systemd', 'v1', 'systemd-v1', 'engines'];
 
 async function library() {
   const { build } = await import('esbuild');
@@ -111,7 +111,8 @@ function document(rows) {
 
 Every property of config.json and of the features structure, the tests that prove it by looking at a container (or, for
 what is refused or ignored, at the answer), and the lanes where they passed: \`host\` is the machine's own kernel and
-cgroups, \`v2\`, \`systemd\` and \`v1\` are Debian's stock kernel with cgroup v2, with systemd, and with cgroup v1.
+cgroups, \`v2\`, \`systemd\`, \`v1\` and \`systemd-v1\` are Debian's stock kernel with cgroup v2, with systemd, with cgroup v1,
+and with systemd on cgroup v1.
 
 The properties are those of the schema that the library parses with; the tests name them in \`proves\`. Written by
 \`node scripts/conformance.mjs --write\` from the results of the lanes.

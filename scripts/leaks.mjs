@@ -51,9 +51,10 @@ function cgroups() {
     }
   };
   for (const point of points) walk(point, 0);
-  // systemd's own units come and go as it likes; what is below one of them counts.
+  // systemd's own units come and go as it likes; what is below one of them counts. Its slices stay in the v1 hierarchies that
+  // it does not use itself, once a unit has been there: another unit may be on its way into them.
   return found.filter(
-    path => !/\.(service|mount|socket|swap|timer|automount)$|\/system-[^/]*\.slice$/.test(path),
+    path => !/\.(service|mount|socket|swap|timer|automount)$|\/system(-[^/]*)?\.slice$/.test(path),
   );
 }
 

@@ -59,14 +59,18 @@ function reduced(
 
 function atPath(
   binding: Binding,
-  config: Pick<Config, 'resources'>,
+  config: Pick<Config, 'resources' | 'systemdCgroup'>,
   host: Layout,
   cgroupsPath: string,
   owner: number | undefined,
 ): CgroupManager {
   if (host.kind === 'v2' && host.v2 !== undefined)
     return new V2Manager(binding, host, containerDirectory(host, host.v2, cgroupsPath), owner);
-  return new V1Manager(binding, host, v1Paths(host, cgroupsPath, config.resources));
+  const paths = v1Paths(host, cgroupsPath, config.resources);
+  // On a hybrid host systemd looks there for who belongs to a unit: an exec must join it too. The key is runc's.
+  if (config.systemdCgroup && host.v2 !== undefined)
+    paths[''] = containerDirectory(host, host.v2, cgroupsPath);
+  return new V1Manager(binding, host, paths);
 }
 
 function v1Paths(
@@ -110,8 +114,10 @@ export function loadCgroups(
         value: path,
       });
   }
-  const unified = paths[''];
-  return unified === undefined ? new V1Manager(binding, host, paths) : new V2Manager(binding, host, unified);
+  const { '': unified, ...others } = paths;
+  return unified === undefined || Object.keys(others).length > 0
+    ? new V1Manager(binding, host, paths)
+    : new V2Manager(binding, host, unified);
 }
 
 /**

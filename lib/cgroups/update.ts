@@ -83,12 +83,27 @@ export function limitError(write: FileWrite, error: unknown): CgroupError {
 /** Of the two views of one weight the one that loses nothing: a nice value stands for a range. */
 const sourceOf = (path: string): string => path.replace(/\/cpu\.weight\.nice$/, '/cpu.weight');
 
+/** BFQ takes the weights of single disks away with each new default weight: the file where they stand. */
+const weightsLost = (path: string): string | undefined =>
+  path.endsWith('/blkio.bfq.weight') ? `${path}_device` : path.endsWith('/io.bfq.weight') ? path : undefined;
+
+/** The writes that take one back. @param before The content of the files */
+function restoring(write: FileWrite, before: ReadonlyMap<string, string>): FileWrite[] {
+  const path = sourceOf(write.path);
+  const content = before.get(path);
+  // An idle cgroup has weight 0, which is ERANGE to write: cpu.idle brings it back.
+  if (content === undefined || (path.endsWith('/cpu.weight') && content.trim() === '0')) return [];
+  const first = { ...write, path, value: restoredValue(path, content, write.value) };
+  const lost = /^(default )?\d+$/.test(write.value) ? weightsLost(path) : undefined;
+  const disks = (before.get(lost ?? '') ?? '').split('\n').filter(line => /^\d+:\d+ /.test(line));
+  return [first, ...disks.map(value => ({ ...write, path: lost ?? path, value }))];
+}
+
 /** @throws {CgroupError} after the former content of every changed file has been written back */
 export async function applyLimits(writes: readonly FileWrite[], more: () => Promise<void>): Promise<void> {
   const before = new Map<string, string>();
-  for (const write of writes) {
-    const path = sourceOf(write.path);
-    if (before.has(path)) continue;
+  const paths = writes.flatMap(({ path }) => [sourceOf(path), weightsLost(path) ?? []].flat());
+  for (const path of new Set(paths)) {
     const content = await readCgroupFile(path);
     if (content !== undefined) before.set(path, content);
   }
@@ -97,13 +112,7 @@ export async function applyLimits(writes: readonly FileWrite[], more: () => Prom
     await writeAll(writes, done);
     await more();
   } catch (error) {
-    const back = done.reverse().flatMap(w => {
-      const path = sourceOf(w.path);
-      const content = before.get(path);
-      // An idle cgroup has weight 0, which is ERANGE to write: cpu.idle brings it back.
-      if (content === undefined || (path.endsWith('/cpu.weight') && content.trim() === '0')) return [];
-      return [{ ...w, path, value: restoredValue(path, content, w.value) }];
-    });
+    const back = done.reverse().flatMap(write => restoring(write, before));
     try {
       await writeAll(back, []);
     } catch (second) {

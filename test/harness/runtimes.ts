@@ -61,10 +61,11 @@ export function differential(
   name: string,
   work: (t: TestContext) => void | Promise<void>,
   requires: readonly Requirement[] = [],
+  timeoutMs = 60_000,
 ): void {
   test(`differential: ${name}`, {
     requires: ['root', 'runc', 'probe', ...requires],
-    timeoutMs: 60_000,
+    timeoutMs,
   }, t => {
     const reason = runcRefusal(t);
     if (reason === undefined) return work(t);

@@ -1,7 +1,7 @@
 /**
  * Random resource sets under runc and under us: the kernel shows the same values, or the difference stands in the table
- * below with its reason. LIBCONTAINER_SETS (default 24, in a slow machine 4) sets by update
- * and a twelfth of it by create; LIBCONTAINER_SEED.
+ * below with its reason. LIBCONTAINER_SETS (default 24, in a slow machine 4) sets by update and a twelfth of it by create;
+ * LIBCONTAINER_SEED. All of them: LIBCONTAINER_SETS=500 LIBCONTAINER_TEST_MINUTES=60.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -17,6 +17,8 @@ import { createSet, generator, onV2, type SpecSet, updateSet } from './limits-ra
 import './warm.ts';
 
 const sets = Number(process.env.LIBCONTAINER_SETS ?? (slowness === 1 ? '24' : '4'));
+/** A second or so for each of a full run, by update; a create takes some. */
+const timeoutMs = Math.max(60_000, sets * 3000);
 const seed = Number(process.env.LIBCONTAINER_SEED ?? '20261121');
 
 const files: { readonly [controller: string]: readonly string[] } = onV2
@@ -157,37 +159,47 @@ async function createBoth(t: TestContext, resources: object): Promise<Pair> {
   };
 }
 
-differential('limits by update show the same values', async t => {
-  shares = undefined;
-  const pair = await createBoth(t, {});
-  const g = generator(seed);
-  for (let i = 0; i < sets; i++) {
-    const set = updateSet(g);
-    const text = JSON.stringify(set);
-    const theirs = spawnSync('runc', ['--root', pair.runcRoot, 'update', '-r', '-', pair.runcId], {
-      input: text,
-      encoding: 'utf8',
-    });
-    assert.equal(theirs.status, 0, `set ${i} of seed ${seed}: runc refuses ${text}: ${theirs.stderr}`);
-    await pair.ours.set(merge(pair.ours.config.resources, await resourcesFromJson(text, 'set')), {
-      skipDevices: true,
-    });
-    if (typeof set.cpu?.shares === 'number') shares = set.cpu.shares;
-    compare(values(pair.theirPaths), values(pair.ourPaths), set, `update ${i} of seed ${seed}`);
-  }
-  t.diagnostic(`${sets} sets by update; known differences: ${JSON.stringify([...used])}`);
-});
-
-differential('limits by create show the same values', async t => {
-  const g = generator(seed + 1);
-  const count = Math.max(1, Math.trunc(sets / 12));
-  for (let i = 0; i < count; i++) {
-    const set = createSet(g);
+differential(
+  'limits by update show the same values',
+  async t => {
     shares = undefined;
-    const pair = await createBoth(t, set);
-    compare(values(pair.theirPaths), values(pair.ourPaths), set, `create ${i} of seed ${seed}`);
-    await pair.ours.destroy({ force: true });
-    command('runc', ['--root', pair.runcRoot, 'delete', '--force', pair.runcId]);
-  }
-  t.diagnostic(`${count} sets by create; known differences: ${JSON.stringify([...used])}`);
-});
+    const pair = await createBoth(t, {});
+    const g = generator(seed);
+    for (let i = 0; i < sets; i++) {
+      const set = updateSet(g);
+      const text = JSON.stringify(set);
+      const theirs = spawnSync('runc', ['--root', pair.runcRoot, 'update', '-r', '-', pair.runcId], {
+        input: text,
+        encoding: 'utf8',
+      });
+      assert.equal(theirs.status, 0, `set ${i} of seed ${seed}: runc refuses ${text}: ${theirs.stderr}`);
+      await pair.ours.set(merge(pair.ours.config.resources, await resourcesFromJson(text, 'set')), {
+        skipDevices: true,
+      });
+      if (typeof set.cpu?.shares === 'number') shares = set.cpu.shares;
+      compare(values(pair.theirPaths), values(pair.ourPaths), set, `update ${i} of seed ${seed}`);
+    }
+    t.diagnostic(`${sets} sets by update; known differences: ${JSON.stringify([...used])}`);
+  },
+  [],
+  timeoutMs,
+);
+
+differential(
+  'limits by create show the same values',
+  async t => {
+    const g = generator(seed + 1);
+    const count = Math.max(1, Math.trunc(sets / 12));
+    for (let i = 0; i < count; i++) {
+      const set = createSet(g);
+      shares = undefined;
+      const pair = await createBoth(t, set);
+      compare(values(pair.theirPaths), values(pair.ourPaths), set, `create ${i} of seed ${seed}`);
+      await pair.ours.destroy({ force: true });
+      command('runc', ['--root', pair.runcRoot, 'delete', '--force', pair.runcId]);
+    }
+    t.diagnostic(`${count} sets by create; known differences: ${JSON.stringify([...used])}`);
+  },
+  [],
+  timeoutMs,
+);

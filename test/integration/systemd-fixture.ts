@@ -40,14 +40,22 @@ interface Setup {
 
 export async function setup(
   t: TestContext,
-  options: { readonly resources?: object; readonly annotations?: object; readonly slice?: string } = {},
+  options: {
+    readonly resources?: object;
+    readonly annotations?: object;
+    readonly slice?: string;
+    /** In place of the id; one that ends in `.slice` is the unit. */
+    readonly name?: string;
+    readonly patch?: (spec: SpecDocument) => void;
+  } = {},
 ): Promise<Setup> {
   const id = containerId('sd');
   const bundle = makeBundle(t, {
     process: { args: ['/bin/sleep', '1000'] },
     patch: (spec: SpecDocument) => {
-      spec.linux.cgroupsPath = `${options.slice ?? ''}:test:${id}`;
+      spec.linux.cgroupsPath = `${options.slice ?? ''}:test:${options.name ?? id}`;
       Object.assign(spec.linux.resources, options.resources);
+      options.patch?.(spec);
       if (options.annotations !== undefined) spec.annotations = { ...options.annotations };
       return spec;
     },
@@ -61,7 +69,8 @@ export async function setup(
     await container.run(process);
     return process;
   };
-  return { factory, id, unit: `test-${id}.scope`, container, run };
+  const unit = options.name?.endsWith('.slice') === true ? options.name : `test-${options.name ?? id}.scope`;
+  return { factory, id, unit, container, run };
 }
 
 export const pathOf = (container: { readonly cgroup_paths: { readonly [name: string]: string } }): string =>

@@ -1,7 +1,9 @@
 // A QEMU guest with Debian's stock kernel whose root is this machine's own file system, read-only over 9p under an
 // overlay on tmpfs: nothing that the guest writes reaches the host, except what it puts in /out.
 // Profiles: v2 (cgroup v2 alone, a shell script as init), systemd (systemd as PID 1 with D-Bus), v1 (pure cgroup v1), engines
-// (systemd again, a guest of its own for Podman, containerd and Docker: they are slow).
+// (systemd again, a guest of its own for Podman, containerd and Docker: they are slow), systemd-v1 (systemd with the controllers in
+// cgroup v1 and a cgroup2 hierarchy without any beside them; LIBCONTAINER_VM_APPEND=systemd.legacy_systemd_cgroup_controller=1:
+// without it).
 import { execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
@@ -19,8 +21,8 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
-export const profiles = ['v2', 'systemd', 'v1', 'engines'];
-const hasSystemd = profile => profile === 'systemd' || profile === 'engines';
+export const profiles = ['v2', 'systemd', 'v1', 'engines', 'systemd-v1'];
+const hasSystemd = profile => profile.startsWith('systemd') || profile === 'engines';
 
 const quote = word => `'${word.replaceAll("'", "'\\''")}'`;
 const script = (path, lines) => {
@@ -124,13 +126,14 @@ const systemdInit = [
   // What the host's file system has is not this guest's to clean, to check or to mount.
   'for u in systemd-tmpfiles-setup.service systemd-tmpfiles-setup-dev.service systemd-tmpfiles-clean.timer systemd-tmpfiles-clean.service apt-daily.timer apt-daily-upgrade.timer systemd-journal-flush.service tmp.mount systemd-timesyncd.service systemd-update-utmp.service; do ln -sf /dev/null /run/systemd/system/$u; done',
   ': >/etc/fstab; echo vm >/etc/hostname; rm -f /etc/machine-id; : >/etc/machine-id',
-  'exec /lib/systemd/systemd --unit=vm.target --log-level=warning --show-status=no',
+  // On the root of a container (/.dockerenv) systemd takes its own words for the kernel's.
+  "exec /lib/systemd/systemd --unit=vm.target --log-level=warning --show-status=no $(tr ' ' '\\n' </proc/cmdline | grep '^systemd[.]')",
 ];
 
 function shellInit(profile) {
   const v1 = [
     'mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup',
-    'for c in cpu,cpuacct cpuset memory devices freezer blkio pids net_cls,net_prio perf_event hugetlb; do mkdir /sys/fs/cgroup/$c && mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c; done',
+    'for c in cpu,cpuacct cpuset memory devices freezer blkio pids net_cls,net_prio perf_event hugetlb rdma misc; do mkdir /sys/fs/cgroup/$c && mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c; done',
     'for l in cpu cpuacct; do ln -s cpu,cpuacct /sys/fs/cgroup/$l; done',
     'for l in net_cls net_prio; do ln -s net_cls,net_prio /sys/fs/cgroup/$l; done',
     'mkdir /sys/fs/cgroup/systemd && mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd',
@@ -230,7 +233,7 @@ export async function runInGuest(job) {
           'base=utc',
         ],
         ...['-kernel', `/boot/vmlinuz-${release}`, '-initrd', initrd, '-append'],
-        `console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off systemd.unified_cgroup_hierarchy=1 random.trust_cpu=on psi=1 swapaccount=1 apparmor=1 security=apparmor ${process.env.LIBCONTAINER_VM_APPEND ?? ''}`,
+        `console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off no_timer_check systemd.show_status=no systemd.unified_cgroup_hierarchy=${job.profile === 'systemd-v1' ? 0 : 1} random.trust_cpu=on psi=1 swapaccount=1 apparmor=1 security=apparmor ${process.env.LIBCONTAINER_VM_APPEND ?? ''}`,
         ...share('host', '/', 'security_model=passthrough,readonly=on,multidevs=remap'),
         ...share('job', join(work, 'job'), 'security_model=passthrough,readonly=on'),
         ...share('out', out, 'security_model=none'),

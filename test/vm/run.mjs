@@ -1,4 +1,4 @@
-// npm run test:vm [-- --profile v2|systemd|v1|engines] [--filter NAME] [FILES…]: the integration and native tests in guests,
+// npm run test:vm [-- --profile v2|systemd|v1|systemd-v1|engines] [--filter NAME] [FILES…]: the integration and native tests in guests,
 // one session per profile, two at a time, one line of results each (build/results/<profile>.json).
 // npm run vm -- [--profile P] [--raw] COMMAND…: one command in a guest.
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -53,6 +53,8 @@ const placed = [
   { files: /^test\/integration\/cli-live/, profiles: ['v1'] },
   { files: /^test\/integration\/(cli|nrunc|sandbox|doctor|pool)/, profiles: ['v2'] },
   { files: /limits-runc/, profiles: ['v2', 'v1'] },
+  { files: /cgroup-mounts/, profiles: [...layouts, 'systemd-v1'] },
+  { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
   { files: /differential|package|tarball|sandbox-fixture|readme|host-only/, profiles: [] },
 ];
 const runsIn = (file, profile) =>
@@ -148,7 +150,7 @@ async function runProfile(profile, files) {
 
 async function command() {
   if (positionals.length === 0) {
-    console.error('usage: npm run vm -- [--profile v2|systemd|v1|engines] [--raw] COMMAND…');
+    console.error('usage: npm run vm -- [--profile v2|systemd|v1|systemd-v1|engines] [--raw] COMMAND…');
     return 2;
   }
   const status = await runInGuest({

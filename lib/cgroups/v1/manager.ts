@@ -1,6 +1,7 @@
 /**
  * cgroup v1, and a hybrid host where the controllers are v1's: one directory per hierarchy. A controller that only the
- * unified hierarchy of a hybrid host has (hugetlb, rdma) is used there when a limit asks for it.
+ * unified hierarchy of a hybrid host has (hugetlb, rdma) is used there when a limit asks for it. With the key '' a unit of
+ * systemd is in the unified hierarchy in any case.
  */
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -122,7 +123,7 @@ export class V1Manager implements CgroupManager {
     const moved = new Map<string, string>();
     for (const [controller, sub] of Object.entries(subPaths)) {
       const names = pathComponents(sub, `sub-cgroup ${controller}`);
-      const wanted = controller === '' ? Object.keys(this.paths) : [controller];
+      const wanted = controller === '' ? Object.keys(this.paths).filter(name => name !== '') : [controller];
       for (const name of wanted) {
         const base = this.paths[name];
         if (base === undefined) throw this.#noController(name, 'sub-cgroup');
@@ -278,7 +279,7 @@ export class V1Manager implements CgroupManager {
   }
 
   #makeUnifiedParents(start: StartOperations, directory: string): void {
-    const controllers = Object.keys(this.paths).filter(c => this.paths[c] === directory);
+    const controllers = Object.keys(this.paths).filter(c => c !== '' && this.paths[c] === directory);
     const required = new Map(
       controllers.map(c => [c, c === 'hugetlb' ? 'linux.resources.hugepageLimits' : 'linux.resources.rdma']),
     );

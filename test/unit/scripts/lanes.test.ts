@@ -26,7 +26,7 @@ async function judge(change: (lane: string) => Partial<LaneRecord> | undefined):
     judge: (records: Map<string, LaneRecord>) => Judgement;
   };
   const records = new Map<string, LaneRecord>();
-  for (const lane of ['host', 'v2', 'systemd', 'v1', 'engines']) {
+  for (const lane of ['host', 'v2', 'systemd', 'v1', 'systemd-v1', 'engines']) {
     const changed = change(lane);
     if (changed !== undefined)
       records.set(lane, { leaks: [], second: [], tests: [row('a', 'passed')], ...changed });
@@ -48,6 +48,7 @@ test('judge() prints one line per lane and finds nothing wrong with good lanes',
     'v2: 2 passed, 0 failed, 0 skipped',
     'systemd: 2 passed, 0 failed, 0 skipped',
     'v1: 2 passed, 0 failed, 0 skipped',
+    'systemd-v1: 2 passed, 0 failed, 0 skipped',
     'engines: 2 passed, 0 failed, 0 skipped',
   ]);
 });
@@ -74,6 +75,7 @@ test('judge() finds a missing lane, an empty one, a failure, a leak', async () =
     if (lane === 'systemd') return { tests: [row('a', 'skipped', 'x')] };
     if (lane === 'v2')
       return { tests: [{ ...row('a', 'failed'), error: 'Error: broken limit' }, row('c', 'passed')] };
+    if (lane === 'systemd-v1') return {};
     return { leaks: ['cgroup /sys/fs/cgroup/pids/left'], second: ['test/x.test.ts › a'] };
   });
   assert.equal(problems.filter(p => /lane v1 has no results/.test(p)).length, 1);
