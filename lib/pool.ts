@@ -83,7 +83,7 @@ export class Pool implements AsyncDisposable {
     if (this.#closed) throw new LibcontainerError('ERR_POOL_CLOSED');
     let ready = this.#ready.shift();
     while (ready?.ended === true) {
-      void ready.container.destroy({ force: true }).catch(() => undefined);
+      void discarded(ready).catch(() => undefined);
       ready = this.#ready.shift();
     }
     const taken = ready ?? (await this.#next());
@@ -98,7 +98,7 @@ export class Pool implements AsyncDisposable {
     this.#closed = true;
     for (const { fail } of this.#takers.splice(0)) fail(new LibcontainerError('ERR_POOL_CLOSED'));
     await Promise.allSettled(this.#making);
-    const left = this.#ready.splice(0).map(({ container }) => destroyed(container));
+    const left = this.#ready.splice(0).map(ready => discarded(ready));
     const failed = (await Promise.allSettled(left)).filter(result => result.status === 'rejected');
     if (failed[0] !== undefined) throw failed[0].reason;
   }
@@ -141,7 +141,7 @@ export class Pool implements AsyncDisposable {
     void process.wait().then(() => {
       ready.ended = true;
     });
-    if (this.#closed) return destroyed(container);
+    if (this.#closed) return discarded(ready);
     const taker = this.#takers.shift();
     if (taker === undefined) this.#ready.push(ready);
     else taker.give(ready);
@@ -152,6 +152,12 @@ export class Pool implements AsyncDisposable {
 function holdsLoop(first: Process, held: boolean): void {
   for (const one of [first, first.stdin, first.stdout, first.stderr])
     if (one instanceof Process || one instanceof Socket) held ? one.ref() : one.unref();
+}
+
+/** Who destroys it waits for its end. */
+function discarded({ container, prepared }: Ready): Promise<void> {
+  holdsLoop(prepared.process, true);
+  return destroyed(container);
 }
 
 async function destroyed(container: Container): Promise<void> {

@@ -1,8 +1,11 @@
 /** A warm pool: the command comes last, all else is as in any container; and what is refused. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Process } from '../../lib/index.ts';
 import { eventually, text, within } from '../harness/deadline.ts';
+import { projectRoot } from '../harness/requirements.ts';
 import { test } from '../harness/test.ts';
 import { fixture } from './fixture.ts';
 
@@ -75,6 +78,21 @@ test(
     assert.throws(() => factory.pool(config, { size: 0 }), { code: 'ERR_ARGUMENT' });
   },
 );
+
+test('a program that waits for nothing else sees the end of close()', {
+  requires: ['root', 'lane:host'],
+}, async t => {
+  const { bundle, root } = await fixture(t);
+  const program = `
+    const { LinuxFactory, loadConfig } = require(${JSON.stringify(join(projectRoot, 'dist/index.cjs'))});
+    (async () => {
+      const pool = new LinuxFactory({ root: ${JSON.stringify(root)} }).pool(await loadConfig(${JSON.stringify(bundle)}), { size: 2 });
+      await pool.full();
+      await pool.close();
+      console.log('closed');
+    })();`;
+  assert.equal(execFileSync(process.execPath, ['-e', program], { encoding: 'utf8' }), 'closed\n');
+});
 
 test('program none: process 1 without a program holds no descriptor, and reaps', any, async t => {
   const { create, config, sh } = await fixture(t);
