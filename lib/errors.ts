@@ -182,11 +182,18 @@ export const reasons = {
     'a file of the sandbox could not be read or written',
     'it is done inside, as the user of the sandbox: only /tmp, the home directory and writable mounts can be written',
   ],
+  ERR_ROOTFS_MAKE: [
+    'a root file system could not be made',
+    'the directory must be empty or absent; apt-get install busybox-static has the program',
+  ],
   ERR_TEST_RUNNER: [
     'the hooks of the test runner cannot be used',
     'call useSandbox() in a test file, outside of tests',
   ],
-  ERR_SYSCALL: ['system call failed', 'see errno'],
+  ERR_SYSCALL: [
+    'system call failed',
+    'errno says why and args what was asked; the man page of the call has its errors',
+  ],
 } as const satisfies Record<string, readonly [sentence: string, hint: string]>;
 
 export type Reason = keyof typeof reasons;

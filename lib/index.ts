@@ -1,5 +1,6 @@
 /** The public names of libcontainer. */
 
+export { busyboxRootfs } from './busybox-rootfs.ts';
 export type { IntelRdtStats, Stats } from './cgroups/stats.ts';
 export { type DeviceNumber, type Limit, type UnifiedLimits, unifiedLimits } from './cgroups/v2/unified.ts';
 export type {

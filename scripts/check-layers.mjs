@@ -14,7 +14,7 @@ const layers = [
   { name: 'sandbox', files: /^(sandbox|doctor|testing)\// },
   { name: 'index', files: /^(index|internal)\.ts$/ },
   { name: 'factory', files: /^(factory|pool)\.ts$/ },
-  { name: 'container', files: /^(container[\w-]*|features)\.ts$/ },
+  { name: 'container', files: /^(container[\w-]*|features|busybox-rootfs)\.ts$/ },
   {
     name: 'parent, events, cgroups, criu',
     files: /^(parent|events|cgroups|criu)\/|^(process|reconcile)\.ts$/,

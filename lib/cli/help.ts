@@ -99,6 +99,13 @@ resumed.`,
 Use nrunc list to identify instances of containers and their current status.`,
   ],
   run: [unique, `The run command ${ofBundle}`],
+  rootfs: [
+    `EXAMPLE:
+       $ mkdir web && cd web && nrunc rootfs busybox rootfs && nrunc spec && nrunc run web-1`,
+    `The rootfs command makes a directory that root.path of a config.json can name.
+busybox: a static busybox of this host with links for all that it can do, and the
+few files of /etc that programs ask for.`,
+  ],
   sandbox: [
     `EXAMPLE:
        $ nrunc sandbox -- sh

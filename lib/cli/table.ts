@@ -264,6 +264,13 @@ export const commands = {
     ],
     load: () => import('./commands/run.ts'),
   },
+  rootfs: {
+    usage: 'make a root file system without a registry',
+    argumentsUsage: 'busybox <directory>',
+    count: [2, 2],
+    options: [],
+    load: () => import('./commands/rootfs.ts'),
+  },
   sandbox: {
     usage: 'run a command in a sandbox: host programs read-only, no network, no configuration needed',
     argumentsUsage: '[--] <command> [args...]',
