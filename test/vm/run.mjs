@@ -53,6 +53,11 @@ const placed = [
   { files: /^test\/integration\/cli-live/, profiles: ['v1'] },
   { files: /^test\/integration\/(cli|nrunc|sandbox|doctor|pool)/, profiles: ['v2'] },
   { files: /limits-runc/, profiles: ['v2', 'v1'] },
+  // The same kernel and the same file systems under systemd as without: what they look at is the same.
+  {
+    files: /^test\/integration\/(bad-input|faults|hooks|host-process|monitor|net-devices|race|seccomp|security|spec-)/,
+    profiles: ['v2', 'v1'],
+  },
   { files: /cgroup-mounts/, profiles: [...layouts, 'systemd-v1'] },
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
   { files: /differential|package|tarball|sandbox-fixture|readme|host-only/, profiles: [] },
