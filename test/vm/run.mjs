@@ -55,7 +55,8 @@ const placed = [
   { files: /limits-runc/, profiles: ['v2', 'v1'] },
   // The same kernel and the same file systems under systemd as without: what they look at is the same.
   {
-    files: /^test\/integration\/(bad-input|faults|hooks|host-process|monitor|net-devices|race|seccomp|security|spec-)/,
+    files:
+      /^test\/integration\/(bad-input|faults|hooks|host-process|monitor|net-devices|race|seccomp|security|spec-)/,
     profiles: ['v2', 'v1'],
   },
   { files: /cgroup-mounts/, profiles: [...layouts, 'systemd-v1'] },
