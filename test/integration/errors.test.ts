@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { LibcontainerError, type Reason, reasons } from '../../lib/errors.ts';
+import { CgroupError, LibcontainerError, type Reason, reasons } from '../../lib/errors.ts';
 import { LinuxFactory } from '../../lib/index.ts';
 import { binding, runPlan } from '../../lib/internal.ts';
 import { startError } from '../../lib/parent/failure.ts';
@@ -92,7 +92,7 @@ test('ERR_SPAWN', async () => {
     program: 'true',
     cwd: '/',
     stateDirectory: '/none',
-    cgroup: { operations: [], joinFiles: [] },
+    cgroup: { operations: [], joinFiles: [], failure: () => new CgroupError('ERR_CGROUP', { file: '' }) },
     cgroupOffset: 0,
     oomKills: async () => 0,
   });
