@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CgroupError, LibcontainerError, type Reason, reasons } from '../../lib/errors.ts';
-import { LinuxFactory } from '../../lib/index.ts';
+import { LinuxFactory, Process } from '../../lib/index.ts';
 import { binding, runPlan } from '../../lib/internal.ts';
 import { startError } from '../../lib/parent/failure.ts';
 import { StartFailure } from '../../lib/parent/parent-process.ts';
@@ -82,6 +82,14 @@ test('ERR_SYSCALL', { requires: ['root'] }, async () => {
     steps: [{ kind: 'setns', type: 0x20000, slot: 0 }, { kind: 'finish' }],
   } as const;
   await assert.rejects(runPlan(binding(), plan, [0]), withCode('ERR_SYSCALL'));
+});
+
+test('ERR_PIDFD_SOCKET', { requires: ['rootless'] }, async t => {
+  const { create, config } = await fixture(t);
+  const container = await create();
+  const pidfdSocket = join(makeDirectory(t), 'nobody-listens');
+  const process = new Process({ args: ['/bin/true'], ...config.process, pidfdSocket });
+  await assert.rejects(container.run(process), withCode('ERR_PIDFD_SOCKET'));
 });
 
 test('ERR_SPAWN', async () => {
