@@ -7,7 +7,16 @@
 // A whole lane is recorded in build/results/<lane>.json, a part of it in build/results/<lane>.part.json.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, isAbsolute, join, relative } from 'node:path';
 import { run } from 'node:test';
@@ -166,14 +175,46 @@ function record(tests, more) {
   );
 }
 
+// On cgroup v2 alone: a cgroup that is the ordinary user's, as an administrator delegates one (cgroup-v2.rst, "Model of
+// Delegation"), and one in it for the tests themselves. systemd delegates in its own way, to a user's session.
+function delegateCgroup() {
+  const top = '/sys/fs/cgroup/libcontainer-delegated';
+  if (!existsSync('/sys/fs/cgroup/cgroup.controllers') || existsSync('/run/systemd/system')) return undefined;
+  const tests = join(top, 'tests');
+  for (const directory of [top, tests]) {
+    mkdirSync(directory);
+    for (const file of ['', 'cgroup.procs', 'cgroup.threads', 'cgroup.subtree_control'])
+      chownSync(join(directory, file), ordinary, ordinary);
+    if (directory === top)
+      for (const parent of ['/sys/fs/cgroup', top])
+        for (const controller of ['memory', 'pids', 'cpu'])
+          try {
+            writeFileSync(join(parent, 'cgroup.subtree_control'), `+${controller}`);
+          } catch {
+            // A kernel without it: the tests that need it say so.
+          }
+  }
+  return {
+    procs: join(tests, 'cgroup.procs'),
+    remove: () => {
+      for (const directory of [tests, top]) rmdirSync(directory);
+    },
+  };
+}
+
 // The same files as an ordinary user: a process of its own, whose rows come back in a file.
 async function runRootless(sources) {
   const directory = mkdtempSync(join(tmpdir(), 'libcontainer-rootless-'));
   chownSync(directory, ordinary, ordinary);
   const result = join(directory, 'results.json');
+  const cgroup = delegateCgroup();
+  // Into the cgroup as root still: from where we are to there only root moves a process.
+  const entry = cgroup === undefined ? [] : ['sh', '-c', 'echo $$ >"$0" && exec "$@"', cgroup.procs];
+  const [program, ...first] = [...entry, 'setpriv'];
   const child = spawn(
-    'setpriv',
+    program,
     [
+      ...first,
       ...[`--reuid=${ordinary}`, `--regid=${ordinary}`, '--clear-groups', '--inh-caps=-all'],
       ...[process.execPath, 'scripts/test.mjs', '--no-setup', '--no-bundle', '--bundles', options.bundles],
       ...['--lane', options.lane, '--filter', options.filter, '--results', result, ...sources],
@@ -205,6 +246,7 @@ async function runRootless(sources) {
         ],
       };
   rmSync(directory, { recursive: true, force: true });
+  cgroup?.remove();
   return found;
 }
 

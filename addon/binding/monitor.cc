@@ -149,6 +149,8 @@ sys::Status Monitor::clone(const MonitoredClone& order, uint32_t token, pid_t& p
     failed = sys::failure("flock", sys::quoted(order.exit_file), order.exit_file);
   if (!failed) failed = ask(order, token, exit_file.get());
   if (!failed) failed = hear(token, pid, pidfd);
+  // The kernel leaves the descriptor out when our table is full.
+  if (!failed && !pidfd) failed = sys::Failure{"recvmsg", "monitor process, pidfd", EMFILE, "", ""};
   if (failed) ::unlink(order.exit_file.c_str());
   return failed;
 }
@@ -234,10 +236,21 @@ sys::Status Monitor::hear(uint32_t token, pid_t& pid, sys::Fd& pidfd) {
     }
     pid = answer.pid;
     pidfd = std::move(fd);
-    // The kernel leaves the descriptor out when our table is full.
-    if (!pidfd) return sys::Failure{"recvmsg", "monitor process, pidfd", EMFILE, "", ""};
     return {};
   }
+}
+
+sys::Status Monitor::succeed(uint32_t token, pid_t successor) {
+  Request request{};
+  request.token = token;
+  request.successor = successor;
+  ssize_t sent = 0;
+  do sent = ::send(socket_.get(), &request, sizeof request, MSG_NOSIGNAL);
+  while (sent < 0 && errno == EINTR);
+  if (sent < 0) return sys::failure("send", "monitor process");
+  pid_t pid = 0;
+  sys::Fd none;
+  return hear(token, pid, none);
 }
 
 ssize_t Monitor::receive(Answer& answer, sys::Fd& fd, int flags) {

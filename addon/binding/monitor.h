@@ -60,6 +60,8 @@ class Monitor {
   bool gone() const { return gone_; }
   int socket() const { return socket_.get(); }
   sys::Status clone(const MonitoredClone& order, uint32_t token, pid_t& pid, sys::Fd& pidfd);
+  // A child of the monitor's takes the place of the one of this token, which is ended.
+  sys::Status succeed(uint32_t token, pid_t successor);
   // All that has been said; sets gone().
   std::vector<MonitoredExit> take();
 

@@ -23,8 +23,7 @@ constexpr size_t thread_stack = 256U * 1024U;
 constexpr int events_per_turn = 64;
 // In the low bits of epoll's data: which descriptor of the job. Null is the wake-up.
 constexpr uint64_t pipe_tag = 1;
-constexpr uint64_t first_tag = 2;
-constexpr uint64_t tags = pipe_tag | first_tag;
+constexpr uint64_t tags = pipe_tag | first_stage_tag;
 // Nothing tells of the end of a process that nobody has a pidfd of; it happens at most once in a start that
 // was killed from outside.
 constexpr int stray_pause_ms = 5;
@@ -149,7 +148,7 @@ void Spawner::loop() {
       const uint64_t data = events[i].data.u64;
       if (data == 0 || data == Monitor::epoll_data || (data & pipe_tag) != 0) continue;
       Job& job = *reinterpret_cast<Job*>(data & ~tags);
-      if ((data & first_tag) != 0)
+      if ((data & first_stage_tag) != 0)
         reap_first(job);
       else
         on_exit(job);
@@ -341,8 +340,9 @@ void Spawner::finish(Job& job, Event exit) {
     (void)sys::pidfd_send_signal(job.first.get(), SIGKILL);
     epoll_event event{};
     event.events = EPOLLIN;
-    event.data.u64 = reinterpret_cast<uint64_t>(&job) | first_tag;
-    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, job.first.get(), &event) == 0) return;
+    event.data.u64 = reinterpret_cast<uint64_t>(&job) | first_stage_tag;
+    // EEXIST: a container's is heard of already (hear_of).
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, job.first.get(), &event) == 0 || errno == EEXIST) return;
   }
   if (!jobs_.contains(&job)) return;
   ended_.push_back(shared(job));

@@ -21,6 +21,9 @@
 
 namespace binding {
 
+// In the low bits of epoll's data: the pidfd of a first stage that has a second one.
+inline constexpr uint64_t first_stage_tag = 2;
+
 // Owned by both sides: the JavaScript thread may end (Worker) while containers live; the thread then only
 // reaps them.
 class Spawner : public std::enable_shared_from_this<Spawner> {
@@ -52,6 +55,7 @@ class Spawner : public std::enable_shared_from_this<Spawner> {
   void executed(Job& job);
   bool take_descriptor(Job& job, int number, sys::Fd& out);
   void on_birth(Job& job, const Frame& frame, sys::Fd pidfd);
+  sys::Status hear_of(Job& job, pid_t second, int pidfd);
   void reap_first(Job& job);
   bool has_stray(Job& job);
   void end_strays();

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include "binding/init_pipe.h"
+#include "binding/monitor.h"
 #include "binding/spawner.h"
 #include "binding/user_namespace.h"
 #include "sys/calls.h"
@@ -119,42 +120,62 @@ bool Spawner::take_descriptor(Job& job, int number, sys::Fd& out) {
 // The second stage waits for the answer: until then it is found by its process group (has_stray), afterwards
 // by its pidfd, whatever happens to the first stage.
 void Spawner::on_birth(Job& job, const Frame& frame, sys::Fd pidfd) {
+  const bool container = job.request.state_file.has_value();
   sys::Status failed;
   if (!job.request.forks || job.born || !pidfd || frame.pid < 2 || frame.pid > INT32_MAX) {
     errno = EBADMSG;
     failed = sys::failure("recvmsg", "init pipe");
   }
+  if (!failed) failed = hear_of(job, static_cast<pid_t>(frame.pid), pidfd.get());
+  if (failed) {
+    fail_in_parent(job, container ? "firstInside" : "forkInto", std::move(*failed));
+    return;
+  }
+  if (!container) {
+    // A container's first process gets them when it is ready.
+    if (auto refused = set_limits(static_cast<pid_t>(frame.pid), job.request.user_namespace.limits)) {
+      (void)sys::pidfd_send_signal(pidfd.get(), SIGKILL);
+      fail_in_parent(job, "rlimit", std::move(*refused));
+      return;
+    }
+    Event born;
+    born.job = shared(job);
+    born.type = EventType::ready;
+    born.pid = static_cast<pid_t>(frame.pid);
+    // Travels with the next event: nobody waits for it.
+    emit(std::move(born), false);
+  } else if (job.monitor == nullptr) {
+    // It waits for that (steps::first_inside); a monitor has done it.
+    (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
+  }
+  {
+    const std::lock_guard<std::mutex> lock(job.mutex);
+    job.born = true;
+    job.pid = static_cast<pid_t>(frame.pid);
+    // A monitor's child is the monitor's to reap.
+    if (job.monitor == nullptr) job.first = std::move(job.pidfd);
+    job.pidfd = std::move(pidfd);
+    if (job.aborted) (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
+    const std::string answer = go_frame({});
+    // A failure shows itself as the end of the pipe.
+    (void)::send(job.pipe.get(), answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+  prepare_state(job);
+}
+
+// Of the end of the second stage. That of the first one comes at once: who looks for it every time something
+// else happens need not be woken up for it, but a container lives too long for a zombie beside it.
+sys::Status Spawner::hear_of(Job& job, pid_t second, int pidfd) {
+  if (job.monitor != nullptr) return job.monitor->succeed(job.token, second);
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = reinterpret_cast<uint64_t>(&job);
-  if (!failed && ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, pidfd.get(), &event) != 0)
-    failed = sys::failure("epoll_ctl", "EPOLL_CTL_ADD, pidfd");
-  if (failed) {
-    fail_in_parent(job, "forkInto", std::move(*failed));
-    return;
-  }
-  if (auto refused = set_limits(static_cast<pid_t>(frame.pid), job.request.user_namespace.limits)) {
-    (void)sys::pidfd_send_signal(pidfd.get(), SIGKILL);
-    fail_in_parent(job, "rlimit", std::move(*refused));
-    return;
-  }
-  // It ends at once; who looks for its end every time something else happens need not be woken up for it.
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, job.pidfd.get(), nullptr);
-  Event born;
-  born.job = shared(job);
-  born.type = EventType::ready;
-  born.pid = static_cast<pid_t>(frame.pid);
-  // Travels with the next event: nobody waits for it.
-  emit(std::move(born), false);
-  const std::lock_guard<std::mutex> lock(job.mutex);
-  job.born = true;
-  job.pid = static_cast<pid_t>(frame.pid);
-  job.first = std::move(job.pidfd);
-  job.pidfd = std::move(pidfd);
-  if (job.aborted) (void)sys::pidfd_send_signal(job.pidfd.get(), SIGKILL);
-  const std::string answer = go_frame({});
-  // A failure shows itself as the end of the pipe.
-  (void)::send(job.pipe.get(), answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, pidfd, &event) != 0)
+    return sys::failure("epoll_ctl", "EPOLL_CTL_ADD, pidfd");
+  event.data.u64 |= first_stage_tag;
+  const int change = job.request.state_file ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
+  ::epoll_ctl(epoll_.get(), change, job.pidfd.get(), &event);
+  return {};
 }
 
 void Spawner::reap_first(Job& job) {
@@ -225,7 +246,8 @@ void Spawner::fail_state(Job& job, sys::Failure failure) {
 
 // While init does its steps on another processor; what is left for the moment when it is ready is a rename.
 void Spawner::prepare_state(Job& job) {
-  if (job.request.forks) return;
+  // A second stage that is a container's first process has one too.
+  if (job.request.forks && !(job.born && job.request.state_file)) return;
   job.start_time = sys::start_time(job.pid, true);
   // A monitor may have reaped it by now, and the number may be another's.
   if (is_reaped(job)) job.start_time = 0;

@@ -181,6 +181,32 @@ void adopt(Monitor& monitor, const Request& request, const char* orders, Receive
   if (pidfd >= 0) call(SYS_close, pidfd);
 }
 
+// The former one waits for its end (steps::first_inside): what it has to say was said.
+void succeed(Monitor& monitor, const Request& request) {
+  Answer answer = {};
+  answer.token = request.token;
+  answer.kind = Kind::failed;
+  answer.value = ESRCH;
+  strncpy(answer.call, "waitid", sizeof answer.call - 1);
+  for (uint32_t at = 0; at < monitor.capacity; at++) {
+    Child& child = monitor.children[at];
+    if (child.state != State::running || child.token != request.token || child.pid == 0) continue;
+    // A child of ours, of which nobody else can have the number.
+    siginfo_t info = {};
+    if (call(SYS_waitid, P_PID, request.successor, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr) <
+        0) {
+      answer.value = errno;
+      break;
+    }
+    call(SYS_kill, child.pid, SIGKILL);
+    child.pid = request.successor;
+    answer.kind = Kind::born;
+    answer.pid = child.pid;
+    break;
+  }
+  (void)send(answer, -1, 0);
+}
+
 // Orders of containers that their owner has destroyed meanwhile.
 void sweep(Monitor& monitor) {
   for (uint32_t at = 0; at < monitor.capacity; at++)
@@ -198,14 +224,17 @@ bool serve(Monitor& monitor) {
   Request request;
   if (got < static_cast<long>(sizeof request)) return false;
   memcpy(&request, buffer, sizeof request);
-  const uint32_t wanted =
-      2 + request.has_cgroup + request.has_pid_namespace + request.entered + request.targets;
+  const uint32_t wanted = request.successor != 0 ? 0
+                                                 : 2 + request.has_cgroup + request.has_pid_namespace +
+                                                       request.entered + request.targets;
   for (uint32_t behind = sys::monitor::fds_per_packet; behind < wanted;
        behind += sys::monitor::fds_per_packet) {
     char byte;
     if (receive(&byte, 1, received) != 1) return false;
   }
-  if (received.count == wanted && got == static_cast<long>(sizeof request + request.orders_size)) {
+  if (request.successor != 0) {
+    succeed(monitor, request);
+  } else if (received.count == wanted && got == static_cast<long>(sizeof request + request.orders_size)) {
     adopt(monitor, request, buffer + sizeof request, received);
   } else {
     // The kernel leaves descriptors out when the table is full: MSG_CTRUNC.
@@ -271,7 +300,7 @@ void reap(Monitor& monitor) {
     for (uint32_t at = 0; at < monitor.capacity && child == nullptr; at++)
       if (monitor.children[at].pid == info.si_pid) child = &monitor.children[at];
     if (child != nullptr) record(*child, info);
-    // One that is not known was made by a container with CLONE_PARENT: clone(2).
+    // One that is not known was made by a container with CLONE_PARENT, clone(2), or has a successor.
     siginfo_t reaped = {};
     call(SYS_waitid, P_PID, info.si_pid, &reaped, WEXITED | WNOHANG | __WALL, nullptr);
     if (child == nullptr) continue;

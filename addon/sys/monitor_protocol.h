@@ -22,8 +22,11 @@ inline constexpr uint32_t largest_orders = 60 * 1024;
 // the entered namespaces, then one per number that the child is to have, from 0 on. Behind it in the packet:
 // orders for the owner's death (lib/parent/monitor-orders.ts), texts that each end with a NUL byte; none: the
 // container outlives its owner.
+// With a successor nothing is cloned and no descriptor comes along: this child of the monitor's, which the one
+// of that token has made with CLONE_PARENT, takes its place, and the former is ended.
 struct Request {
   uint32_t token;
+  int32_t successor;  // or 0
   uint32_t targets;
   uint64_t clone_flags;  // CLONE_NEW*
   uint32_t pipe;         // the first of the three numbers in init's argv

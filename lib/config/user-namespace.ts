@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { ConfigIssue } from '../errors.ts';
 import type { IdMapping } from './config.ts';
 import { hostId } from './id-maps.ts';
+import { idmapOption } from './mount-options.ts';
 import type { Spec } from './spec.ts';
 
 /** What the kernel takes in one write: UID_GID_MAP_MAX_EXTENTS. */
@@ -53,7 +54,13 @@ export function* rootlessIssues({ linux = {}, mounts = [] }: Spec): Generator<Co
   if (!namespaces.some(({ type }) => type === 'user'))
     yield { path: 'linux.namespaces', message: 'rootless container requires user namespaces' };
   const { uidMappings = [], gidMappings = [] } = linux;
-  for (const [index, { options = [] }] of mounts.entries()) {
+  for (const [index, { options = [], ...maps }] of mounts.entries()) {
+    // mount_setattr(2), MOUNT_ATTR_IDMAP: CAP_SYS_ADMIN over the file system.
+    const mapped = (maps.uidMappings ?? maps.gidMappings ?? []).length > 0;
+    if (mapped || idmapOption(options) !== undefined) {
+      const message = 'id-mapped mounts are not supported for rootless containers';
+      yield { path: `mounts[${index}]`, message };
+    }
     for (const option of options) {
       const [, kind, id = ''] = /^(uid|gid)=(\d+)$/.exec(option) ?? [];
       const mappings = kind === 'uid' ? uidMappings : gidMappings;

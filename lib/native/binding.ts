@@ -86,7 +86,7 @@ export interface SpawnJob {
   readonly cgroup?: string;
   /** Enter this pid namespace for children (an nsfs path) before the clone. */
   readonly pidNamespace?: string;
-  /** The plan has a forkInto step: the process whose pid, signals and exit are reported is the second stage. */
+  /** The plan has a forkInto or firstInside step: whose pid, signals and exit are reported is the second stage. */
   readonly forks?: boolean;
   /** Namespaces that the spawner's thread enters for the clone and leaves again; net, ipc, uts, cgroup. */
   readonly entered?: readonly { readonly type: number; readonly path: string }[];

@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Hook, HookName } from '../config/config.ts';
 import { HookError } from '../errors.ts';
+import { hookTimeoutMs } from '../plan/process-steps.ts';
 
 /** What a hook may take when its config says nothing: a hung hook must not hang the daemon for ever. */
 const defaultTimeoutMs = 30_000;
@@ -34,7 +35,8 @@ interface Ending {
 
 async function runHook(run: HookRun, hook: Hook, index: number): Promise<void> {
   const at = { hook: run.name, index };
-  const timeoutMs = hook.timeout === undefined || hook.timeout <= 0 ? defaultTimeoutMs : hook.timeout * 1000;
+  const timeoutMs =
+    hook.timeout === undefined || hook.timeout <= 0 ? defaultTimeoutMs : hookTimeoutMs(hook.timeout);
   // `detached`: a session and so a process group of its own, which the deadline kills with everything in it.
   const child = spawn(hook.path, hook.args.slice(1), {
     argv0: hook.args[0] ?? hook.path,

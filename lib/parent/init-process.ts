@@ -205,6 +205,7 @@ function initJob(
       ...joinSlots(plan),
     ],
     ...(plan.entered === undefined ? {} : { entered: plan.entered }),
+    ...(plan.forks === true ? { forks: true } : {}),
     ...(hasUserNamespace(config)
       ? { userNamespace: userNamespaceJob(config, processConfig, plan, ownIds()) }
       : {}),

@@ -104,6 +104,7 @@ const messages = {
   hostView: pb.HostView,
   timeNamespace: pb.TimeNamespace,
   forkInto: pb.Empty,
+  firstInside: pb.Empty,
 } satisfies Record<StepKind, { encode(message: object, writer?: Writer): Writer }>;
 
 /** The tag of a step's field in the oneof: the first bytes of a Step with an empty message, without its length 0. */

@@ -15,6 +15,8 @@ export interface NamespacePlan {
   readonly unshare: readonly Step[];
   readonly pidNamespacePath?: string;
   readonly entered: readonly EnteredNamespace[];
+  /** The container's first process is made by the one that was cloned (the firstInside step). */
+  readonly forks: boolean;
 }
 
 /**
@@ -36,6 +38,19 @@ const pathOf = (config: Config, type: NamespaceType): string | undefined =>
   config.namespaces.find(namespace => namespace.type === type)?.path;
 
 /**
+ * A time namespace is joined by a process with one thread (setns(2)) that has rights over it: by init before it makes the
+ * user namespace, in which it has none. Else init is born in that, and the others are entered for its clone.
+ */
+export const makesUserLate = (config: Config): boolean =>
+  hasNewNamespace(config, 'user') && pathOf(config, 'time') !== undefined;
+
+/** The parent writes the maps. */
+export const userNamespaceStep = ({ rootlessEuid }: Config): Step => ({
+  kind: 'userNamespace',
+  dumpable: rootlessEuid === true,
+});
+
+/**
  * @param bornInCgroup clone3 carries CLONE_INTO_CGROUP, so that a new cgroup namespace has the right root at once.
  * @throws {ConfigError} ERR_UNSUPPORTED
  */
@@ -46,12 +61,13 @@ export function planNamespaces(config: Config, bornInCgroup: boolean): Namespace
   for (const { type, path } of config.namespaces)
     if (path === undefined && type !== 'time') fresh |= namespaceFlags[type];
 
+  const userLate = makesUserLate(config);
   const joins: Step[] = [];
   const entered: EnteredNamespace[] = [];
   for (const type of config.rootlessEuid === true ? joinOrderRootless : joinOrder) {
     const path = pathOf(config, type);
     if (path === undefined) continue;
-    if (hasNewNamespace(config, 'user')) entered.push({ type: namespaceFlags[type], path });
+    if (hasNewNamespace(config, 'user') && !userLate) entered.push({ type: namespaceFlags[type], path });
     else joins.push({ kind: 'setns', type: namespaceFlags[type], path });
   }
 
@@ -59,30 +75,34 @@ export function planNamespaces(config: Config, bornInCgroup: boolean): Namespace
   // A cgroup namespace takes the cgroups of its maker at that moment as its roots (cgroup_namespaces(7)).
   if (!bornInCgroup) late |= fresh & CLONE.NEWCGROUP;
   // Namespaces belong to the user namespace of their maker: made before the join, the container's root could not use them.
-  if (pathOf(config, 'user') !== undefined) late |= fresh;
+  if (pathOf(config, 'user') !== undefined || userLate) late |= fresh;
 
-  const unshare: Step[] = late === 0 ? [] : [{ kind: 'unshare', flags: late }];
+  const unshare: Step[] = [];
+  if (userLate) {
+    unshare.push({ kind: 'unshare', flags: CLONE.NEWUSER }, userNamespaceStep(config));
+    late &= ~CLONE.NEWUSER;
+  }
+  if (late !== 0) unshare.push({ kind: 'unshare', flags: late });
+  // unshare(2): of a new pid namespace children are members, not who made it.
+  const forks = (late & CLONE.NEWPID) !== 0;
+  if (forks) unshare.push({ kind: 'firstInside' });
   const pidNamespacePath = pathOf(config, 'pid');
-  const cloneFlags = fresh & ~late;
-  return pidNamespacePath === undefined
-    ? { cloneFlags, joins, unshare, entered }
-    : { cloneFlags, joins, unshare, entered, pidNamespacePath };
+  const cloneFlags = userLate ? 0 : fresh & ~late;
+  return {
+    cloneFlags,
+    joins,
+    unshare,
+    entered,
+    forks,
+    ...(pidNamespacePath === undefined ? {} : { pidNamespacePath }),
+  };
 }
 
 function refuseUnsupported(config: Config): void {
-  // setns(2): of these the kernel wants a process that has not more than one thread, and the host's rights.
-  for (const type of ['mount', 'time'] as const) {
-    if (hasNewNamespace(config, 'user') && pathOf(config, type) !== undefined)
-      throw unsupported('linux.namespaces', `a ${type} namespace that is joined, below a new user namespace`);
-  }
-  // unshare(CLONE_NEWPID) is for children only, and a pid namespace made before the join belongs to the host's user
-  // namespace: proc could not be mounted in it.
-  if (pathOf(config, 'user') !== undefined && hasNewNamespace(config, 'pid')) {
-    throw unsupported(
-      'linux.namespaces',
-      'a new pid namespace below a user namespace that is joined by path',
-    );
-  }
+  // It belongs to a user namespace that was there before: mount(2) and pivot_root(2) want CAP_SYS_ADMIN in that one,
+  // which nobody in a younger one has (user_namespaces(7)). runc's init fails in it with EPERM.
+  if (hasNewNamespace(config, 'user') && pathOf(config, 'mount') !== undefined)
+    throw unsupported('linux.namespaces', 'a mount namespace that is joined, below a new user namespace');
   if (hasNamespace(config, 'mount')) return;
   // They would change the host's mounts and outlive the container.
   const needMounts: readonly (readonly [string, boolean])[] = [

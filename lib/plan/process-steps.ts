@@ -297,6 +297,9 @@ export function execStep(process: ProcessConfig, preservedFds: number): Step {
   return { kind: 'exec', args: process.args, env, setHome, preservedFds };
 }
 
+/** Milliseconds of a hook's timeout, 0 for none. 24 days are the most that a timer of Node and init's 32 bits hold. */
+export const hookTimeoutMs = (seconds = 0): number => Math.min(seconds * 1000, 2 ** 31 - 1);
+
 /** Hooks that init runs itself, in the container's namespaces. */
 export function hookStep(phase: 'createContainer' | 'startContainer', hooks: readonly Hook[]): Step[] {
   if (hooks.length === 0) return [];
@@ -306,7 +309,7 @@ export function hookStep(phase: 'createContainer' | 'startContainer', hooks: rea
     env: env ?? [],
     // runc: a startContainer hook without env gets the container's, every other one an empty one.
     inheritEnv: phase === 'startContainer' && env === undefined,
-    timeoutMs: (timeout ?? 0) * 1000,
+    timeoutMs: hookTimeoutMs(timeout),
   }));
   return [{ kind: 'hooks', phase, hooks: commands }];
 }

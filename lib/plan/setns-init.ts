@@ -73,7 +73,7 @@ export function planSetnsInit(config: Config, process: ProcessConfig, context: S
     steps.push({ kind: 'chroot' });
   }
   // The container's own keyring, by its name.
-  if (!config.noNewKeyring) steps.push(keyringStep(context.containerId, process));
+  if (!config.noNewKeyring) steps.push(keyringStep(config, context.containerId, process));
   if (process.terminal) {
     // /dev/console is the terminal of the container's first process.
     steps.push(consoleStep(process, false));

@@ -12,7 +12,14 @@ import {
   mountSteps,
   treeRequests,
 } from './mounts.ts';
-import { hasNamespace, hasNewNamespace, planNamespaces, unsupported } from './namespaces.ts';
+import {
+  hasNamespace,
+  hasNewNamespace,
+  makesUserLate,
+  planNamespaces,
+  unsupported,
+  userNamespaceStep,
+} from './namespaces.ts';
 import { MS } from './numbers.ts';
 import {
   apparmorStep,
@@ -95,6 +102,7 @@ export function planStandardInit(
     ...(trees.length === 0 ? {} : { trees }),
     ...(views === undefined ? {} : { views }),
     ...(namespaces.entered.length === 0 ? {} : { entered: namespaces.entered }),
+    ...(namespaces.forks ? { forks: true } : {}),
     ...(namespaces.pidNamespacePath === undefined ? {} : { pidNamespacePath: namespaces.pidNamespacePath }),
     ...(warnings.length === 0 ? {} : { warnings }),
   };
@@ -107,9 +115,14 @@ const firstTreeSlot = (fifoSlot: number | undefined): number => (fifoSlot === un
 export const sessionKeyring = (containerId: string): string => `_ses.${containerId}`;
 
 /** Keys are labelled as the process is, so that the policy lets it use them (runc's SetKeyLabel). */
-export function keyringStep(containerId: string, { selinuxLabel = '' }: ProcessConfig): Step {
-  const name = sessionKeyring(containerId);
-  return { kind: 'sessionKeyring', name, ...(selinuxLabel === '' ? {} : { label: selinuxLabel }) };
+export function keyringStep(config: Config, containerId: string, { selinuxLabel = '' }: ProcessConfig): Step {
+  return {
+    kind: 'sessionKeyring',
+    name: sessionKeyring(containerId),
+    ...(selinuxLabel === '' ? {} : { label: selinuxLabel }),
+    // As runc (getSessionRingParams).
+    ...(hasUserNamespace(config) ? { foundByOthers: true } : {}),
+  };
 }
 
 /** Into cgroups and namespaces. */
@@ -123,7 +136,7 @@ function enterSteps(
   const steps: Step[] = [];
   const newUser = hasNewNamespace(config, 'user');
   // Until it has ids init is nobody.
-  if (newUser) steps.push({ kind: 'userNamespace', dumpable: config.rootlessEuid === true });
+  if (newUser && !makesUserLate(config)) steps.push(userNamespaceStep(config));
   // systemd makes a unit of a process that is there: it waits until it has been moved, before it does anything.
   if (cgroup.place !== undefined) steps.push({ kind: 'sync', name: 'cgroup' });
   // First: everything init does from here is accounted and limited. The files are host paths.
@@ -140,7 +153,7 @@ function enterSteps(
   if (hasNewNamespace(config, 'time')) steps.push({ kind: 'timeNamespace', offsets: offsetLines(config) });
   // A keyring of the container's own, else it could read its parent's session keys (session-keyring(7)). After the
   // namespaces, since keys belong to a user namespace.
-  if (!config.noNewKeyring) steps.push(keyringStep(containerId, process));
+  if (!config.noNewKeyring) steps.push(keyringStep(config, containerId, process));
   // Only in a network of our own: one that is joined has been set up by its owner.
   if (hasNewNamespace(config, 'network')) steps.push({ kind: 'loopback' });
   // The parent moves them, since they are the host's; before the hooks, which may look at them.

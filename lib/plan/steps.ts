@@ -30,7 +30,15 @@ export type Step =
   | { readonly kind: 'oomScoreAdj'; readonly value: number }
   | { readonly kind: 'setns'; readonly type: number; readonly path?: string; readonly slot?: number }
   | { readonly kind: 'unshare'; readonly flags: number }
-  | { readonly kind: 'sessionKeyring'; readonly name: string; readonly label?: string }
+  /** A child goes on with the plan: the first process of the pid namespace that `unshare` has made for children. */
+  | { readonly kind: 'firstInside' }
+  | {
+      readonly kind: 'sessionKeyring';
+      readonly name: string;
+      readonly label?: string;
+      /** Not only by its owner: in a user namespace processes of the container may be others to the kernel. */
+      readonly foundByOthers?: boolean;
+    }
   | { readonly kind: 'loopback' }
   | { readonly kind: 'propagation'; readonly path: string; readonly flags: number }
   | {
@@ -245,7 +253,7 @@ export interface StartPlan {
   readonly entered?: readonly EnteredNamespace[];
   /** Of the hostView step. */
   readonly views?: readonly HostView[];
-  /** There is a forkInto step: what is started is the second process that the plan makes. */
+  /** There is a forkInto or firstInside step: what is started is the second process that the plan makes. */
   readonly forks?: boolean;
   /** Sentences for people: what the configuration asks for and this kernel does not know. */
   readonly warnings?: readonly string[];

@@ -26,6 +26,8 @@ export type Requirement =
   | 'not-root'
   | 'rootless'
   | 'subids'
+  | 'delegated'
+  | 'not-delegated'
   | 'cgroup-v1'
   | 'cgroup-v2'
   | 'hybrid'
@@ -153,6 +155,20 @@ function runs(command: string, ...args: string[]): Finding {
   );
 }
 
+/** An ordinary user that may make cgroups beside its own, cgroup-v2.rst "Delegation". */
+function delegated(): Finding {
+  if (process.geteuid?.() === 0) return 'the effective user is root';
+  if (layout('cgroup-v2') !== true) return 'there is no cgroup v2 alone';
+  const own = /^0::(\S+)$/m.exec(readable('/proc/self/cgroup') ?? '')?.[1] ?? '/';
+  const above = join('/sys/fs/cgroup', dirname(own));
+  try {
+    for (const path of [above, join(above, 'cgroup.procs')]) accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return `${above} is not ours`;
+  }
+}
+
 const systemd = () => existsSync('/run/systemd/system') && readable('/proc/1/comm')?.trim() === 'systemd';
 
 const probes: { readonly [word: string]: () => Finding } = {
@@ -163,6 +179,8 @@ const probes: { readonly [word: string]: () => Finding } = {
   subids: () =>
     (inPath('newuidmap') === true && readable('/etc/subuid')?.includes(`${process.geteuid?.()}:`) === true) ||
     'no newuidmap, or no range of ours in /etc/subuid',
+  delegated,
+  'not-delegated': () => delegated() !== true || 'cgroups are delegated to us',
   'cgroup-v1': () => layout('cgroup-v1'),
   'cgroup-v2': () => layout('cgroup-v2'),
   hybrid: () => layout('hybrid'),

@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { chownSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { makeDirectory, type SpecDocument } from '../harness/bundle.ts';
+import { join, relative } from 'node:path';
+import { loadConfig } from '../../lib/index.ts';
+import { makeBundle, makeDirectory, type SpecDocument } from '../harness/bundle.ts';
 import { type TestContext, test } from '../harness/test.ts';
 import { fixture } from './fixture.ts';
 
@@ -82,3 +83,123 @@ test('idmapped mount: a file system that knows none is an error of the start', {
     message: /"\/sys\/kernel", MOUNT_ATTR_IDMAP/,
   });
 });
+
+const own = [{ containerID: 0, hostID: 100_000, size: 2000 }];
+const userns = (spec: SpecDocument, path?: string): void => {
+  spec.linux.namespaces.push({ type: 'user', ...(path === undefined ? {} : { path }) });
+  Object.assign(spec.linux, { uidMappings: own, gidMappings: own });
+};
+
+test("idmapped mount without maps: those of the container's own user namespace, new or joined", {
+  requires: [...requires, 'userns'],
+  proves: ['mounts[].options[idmap]', 'mounts[].options[ridmap]'],
+  trap: 14,
+}, async t => {
+  const directory = source(t);
+  const mounts = (spec: SpecDocument): void => {
+    for (const option of ['idmap', 'ridmap', 'nodev'])
+      spec.mounts.push({ destination: `/mnt/${option}`, source: directory, options: ['rbind', option] });
+    spec.mounts.splice(-3, 0, { destination: '/mnt', type: 'tmpfs', source: 'tmpfs' });
+  };
+  const shown = (below: string): string => `root 0 0\nuser 1000 1001\n${below}`;
+  const nobody = 'below/root 65534 65534\nbelow/user 65534 65534\n';
+  const command = ['idmap', 'ridmap', 'nodev']
+    .map(option => `cd /mnt/${option}; stat -c "%n %u %g" root user below/root below/user`)
+    .join('; ');
+  const on = await fixture(t, {
+    patch: spec => {
+      userns(spec);
+      mounts(spec);
+      return undefined;
+    },
+  });
+  const all = [
+    shown(nobody),
+    shown('below/root 0 0\nbelow/user 1000 1001\n'),
+    `root 65534 65534\nuser 65534 65534\n${nobody}`,
+  ].join('');
+  assert.equal(await on.output(command), all);
+
+  const container = await on.create();
+  const main = on.sh('exec sleep 1000');
+  await container.run(main);
+  const joined = await fixture(t, {
+    patch: spec => {
+      userns(spec, `/proc/${main.pid}/ns/user`);
+      mounts(spec);
+      return undefined;
+    },
+  });
+  assert.equal(await joined.output(command), all);
+  // Root of the container owns what it makes, on the disk too.
+  await on.output('touch /mnt/idmap/made');
+  const { uid, gid } = statSync(join(directory, 'made'));
+  assert.deepEqual([uid, gid], [0, 0]);
+});
+
+test('idmapped mounts: one source several times, read-only, from a relative path, each with its own maps', {
+  requires,
+  proves: ['mounts[].uidMappings', 'mounts[].gidMappings'],
+  trap: 14,
+}, async t => {
+  const directory = source(t);
+  const map = (hostID: number) => {
+    const rows = [{ containerID: 0, hostID, size: 1 }];
+    return { uidMappings: rows, gidMappings: rows };
+  };
+  const on = await fixture(t, {
+    patch: spec => {
+      const path = relative(makeDirectory(t), directory);
+      spec.mounts.push(
+        { destination: '/mnt', type: 'tmpfs', source: 'tmpfs' },
+        { destination: '/mnt/one', source: directory, options: ['bind', 'ro'], ...map(5) } as never,
+        { destination: '/mnt/two', source: `${path}/`, options: ['rbind', 'ridmap'], ...map(6) } as never,
+        { destination: '/mnt/file', source: join(directory, 'root'), options: ['bind'], ...map(7) } as never,
+      );
+      return undefined;
+    },
+  });
+  const command =
+    'cd /mnt; stat -c "%n %u %g" one/root two/root two/below/root file; touch one/x 2>/dev/null || echo read-only';
+  assert.equal(
+    await on.output(command),
+    'one/root 5 5\ntwo/root 6 6\ntwo/below/root 6 6\nfile 7 7\nread-only\n',
+  );
+});
+
+const refused: readonly (readonly [what: string, mount: object, message: RegExp])[] = [
+  [
+    'a new file system',
+    { type: 'tmpfs', source: 'tmpfs', uidMappings, gidMappings },
+    /id-mapped mounts are only supported for bind-mounts/,
+  ],
+  [
+    'user ids alone',
+    { source: '/', options: ['bind'], uidMappings },
+    /id-mapped mounts must have both uid and gid mappings specified/,
+  ],
+  [
+    'no maps and no user namespace',
+    { source: '/', options: ['bind', 'idmap'] },
+    /without mappings take those of the user namespace, and there is none/,
+  ],
+  [
+    'a range of no ids',
+    { source: '/', options: ['bind'], uidMappings: [{ containerID: 0, hostID: 0, size: 0 }], gidMappings },
+    /must be a range of ids/,
+  ],
+  [
+    'an id beyond the last',
+    {
+      source: '/',
+      options: ['bind'],
+      uidMappings: [{ containerID: 0, hostID: 4_294_967_295, size: 1 }],
+      gidMappings,
+    },
+    /must be a range of ids/,
+  ],
+];
+for (const [what, mount, message] of refused)
+  test(`idmapped mount: ${what} is refused`, { proves: ['mounts[].uidMappings'], trap: 14 }, async t => {
+    await assert.rejects(loadConfig(makeBundle(t, withMount(mount))), { code: 'ERR_SPEC_INVALID', message });
+  });

@@ -1,9 +1,10 @@
 /** Containers of an ordinary user: one id, what is refused, what it cannot do. Runs in the rootless part of a lane. */
 import assert from 'node:assert/strict';
-import { readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { LinuxFactory, loadConfig } from '../../lib/index.ts';
 import { makeBundle, type SpecDocument } from '../harness/bundle.ts';
-import { text } from '../harness/deadline.ts';
+import { text, within } from '../harness/deadline.ts';
 import { test } from '../harness/test.ts';
 import { fixture } from './fixture.ts';
 
@@ -132,6 +133,11 @@ const refusals: readonly (readonly [what: string, patch: (spec: SpecDocument) =>
     /cannot specify gid= mount options for unmapped gid in rootless containers/,
   ],
   [
+    'an id-mapped mount',
+    spec => void spec.mounts.push({ destination: '/mnt', source: '/', options: ['bind', 'idmap'] }),
+    /id-mapped mounts are not supported for rootless containers/,
+  ],
+  [
     'additional groups that are not mapped',
     spec => Object.assign(spec.process, { user: { uid: 0, gid: 0, additionalGids: [7] } }),
     /process\.user\.additionalGids\[0\]: id 7 is not mapped/,
@@ -144,7 +150,7 @@ for (const [what, patch, message] of refusals)
   });
 
 test('an ordinary user: limits that need a cgroup are refused by name', {
-  requires: ['not-root', 'userns'],
+  requires: ['not-root', 'userns', 'not-delegated'],
 }, async t => {
   const on = await fixture(t, {
     patch: spec => {
@@ -196,4 +202,85 @@ test('the default state root of an ordinary user is below XDG_RUNTIME_DIR', { re
   assert.equal(new LinuxFactory().root, '/run/user/of-somebody/libcontainer');
   delete process.env.XDG_RUNTIME_DIR;
   assert.equal(new LinuxFactory().root, '/run/libcontainer');
+});
+
+test('an ordinary user with a delegated cgroup: limits hold, exec and kill go by it, and it is removed', {
+  requires: ['not-root', 'userns', 'delegated', 'controller:memory', 'controller:pids'],
+  trap: 16,
+}, async t => {
+  const on = await fixture(t, {
+    patch: spec => {
+      spec.linux.resources = { memory: { limit: 64 << 20 }, pids: { limit: 50 } };
+      return undefined;
+    },
+  });
+  const container = await on.create();
+  const main = on.sh('exec sleep 1000');
+  await container.run(main);
+  const { cgroup_paths: paths } = await container.state();
+  const directory = paths[''] ?? assert.fail(JSON.stringify(paths));
+  // Beside our own: we are not in the way of its controllers.
+  const own = /^0::(\S+)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1] ?? assert.fail();
+  assert.equal(dirname(directory), join('/sys/fs/cgroup', dirname(own)));
+  const value = (file: string): string => readFileSync(join(directory, file), 'utf8').trim();
+  assert.equal(value('memory.max'), String(64 << 20));
+  assert.equal(value('pids.max'), '50');
+  assert.equal(value('cgroup.procs'), String(main.pid));
+  const more = on.sh('exec sleep 1000');
+  await container.start(more);
+  assert.deepEqual((await container.processes()).sort(), [main.pid, more.pid].sort());
+  await container.set({ ...container.config.resources, pids: { limit: 40 } });
+  assert.equal(value('pids.max'), '40');
+  assert.ok((await container.stats()).memory.usage.usage > 0n);
+  await container.pause();
+  assert.equal(await container.status(), 'paused');
+  await container.resume();
+  await container.signal('SIGKILL');
+  await within(Promise.all([main.wait(), more.wait()]), 'the end of both');
+  await container.destroy();
+  assert.equal(existsSync(directory), false);
+});
+
+test('an ordinary user with a delegated cgroup: more processes than the limit allows cannot be', {
+  requires: ['not-root', 'userns', 'delegated', 'controller:pids'],
+}, async t => {
+  const on = await fixture(t, {
+    patch: spec => {
+      spec.linux.resources = { pids: { limit: 3 } };
+      return undefined;
+    },
+  });
+  const container = await on.create();
+  const main = on.sh('for i in 1 2 3 4 5 6; do sleep 100 & done; echo all', {
+    stdout: 'pipe',
+    stderr: 'pipe',
+  });
+  await container.run(main);
+  const [said, errors] = await Promise.all(
+    [main.stdout, main.stderr].map(stream => text(stream ?? assert.fail())),
+  );
+  assert.equal(said, '');
+  assert.match(errors ?? '', /can't fork/);
+  await main.wait();
+  await container.destroy();
+});
+
+test('an ordinary user: two-phase exec', { requires: ['not-root', 'userns'], trap: 7 }, async t => {
+  const on = await fixture(t);
+  const container = await on.create();
+  const main = on.sh('exec sleep 1000');
+  await container.run(main);
+  const further = on.sh('echo released', { stdout: 'pipe' });
+  const prepared = await container.prepare(further);
+  assert.equal(prepared.pid, further.pid);
+  // Not dumpable before its program: of what /proc shows of it only this is ours to read.
+  const status = readFileSync(`/proc/${prepared.pid}/status`, 'utf8');
+  assert.match(status, new RegExp(`^NSpid:\\t${prepared.pid}\\t\\d+$`, 'm'));
+  await prepared.release();
+  assert.equal(await text(further.stdout ?? assert.fail()), 'released\n');
+  assert.deepEqual(await further.wait(), { kind: 'exited', code: 0 });
+  const other = await container.prepare(on.sh('echo never'));
+  await other.cancel();
+  assert.equal(existsSync(`/proc/${other.pid}`), false);
+  await container.destroy({ force: true });
 });

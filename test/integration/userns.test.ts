@@ -1,6 +1,6 @@
 /** User namespaces: maps, ownership, mounts and rights, seen from inside and outside. user_namespaces(7). */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
   mkdirSync,
@@ -263,6 +263,80 @@ test('nobody else controls init before its program: it is not dumpable, and hold
     targets.join(' '),
   );
   await container.exec();
+  await main.wait();
+  await container.destroy();
+});
+
+test('flags that the host has set are locked: binds keep them, read-only ones too, and root inside cannot take them off', {
+  requires: ['root', 'userns'],
+  proves: ['mounts[].options[bind]', 'mounts[].options[ro]'],
+  trap: 10,
+}, async t => {
+  const directory = makeDirectory(t);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'nosuid,nodev,noexec,mode=755', 'none', directory]);
+  t.after(() => execFileSync('umount', [directory]));
+  const names = ['CAP_SYS_ADMIN'];
+  const bind = (destination: string, ...options: string[]) => ({
+    destination,
+    type: 'bind',
+    source: directory,
+    options: ['rbind', ...options],
+  });
+  const on = await inUserns(t, spec => {
+    Object.assign(spec.process, { capabilities: { bounding: names, effective: names, permitted: names } });
+    spec.mounts.push(
+      { destination: '/mnt', type: 'tmpfs', source: 'tmpfs' },
+      bind('/mnt/plain'),
+      bind('/mnt/read-only', 'ro'),
+      bind('/mnt/more', 'nosymfollow'),
+    );
+  });
+  const output = await on.output(
+    'for at in plain read-only more; do grep " /mnt/$at " /proc/self/mountinfo | cut -d" " -f5,6; ' +
+      'for word in suid dev exec; do mount -o remount,bind,$word /mnt/$at 2>/dev/null && echo "$word $at"; done; done; echo tried',
+    { stderr: 'inherit' },
+  );
+  const lines = output.trim().split('\n');
+  assert.deepEqual(
+    lines.slice(0, -1).map(line => line.split(' ')[0]),
+    ['/mnt/plain', '/mnt/read-only', '/mnt/more'],
+    output,
+  );
+  for (const [at, more] of [
+    [0, 'rw'],
+    [1, 'ro'],
+    [2, 'nosymfollow'],
+  ] as const)
+    for (const flag of ['nosuid', 'nodev', 'noexec', more])
+      assert.ok(lines[at]?.split(/[ ,]/).includes(flag), `${lines[at]}: ${flag}`);
+  assert.equal(lines.at(-1), 'tried');
+});
+
+test('the terminal and pipes belong to the user of the process, in and out of the user namespace', {
+  requires: ['root', 'userns'],
+  proves: ['process.terminal'],
+  trap: 8,
+}, async t => {
+  const on = await fixture(t, {
+    process: { user: { uid: 1003, gid: 1004 }, terminal: true },
+    patch: spec => {
+      userns(spec);
+      return undefined;
+    },
+  });
+  const container = await on.create();
+  const main = on.sh('stat -c "%u %F" /proc/self/fd/0 -L; stat -c %u /dev/console; tty; echo .; read line');
+  await container.run(main);
+  const terminal = main.terminal ?? assert.fail();
+  let output = '';
+  for await (const part of terminal) {
+    output += String(part);
+    if (!output.includes('.\r\n')) continue;
+    assert.equal(statSync(`/proc/${main.pid}/fd/0`).uid, 300_003);
+    break;
+  }
+  assert.match(output, /^1003 character special file\r\n1003\r\n\/dev\/(console|pts\/0)\r\n/);
+  await container.signal('SIGKILL');
   await main.wait();
   await container.destroy();
 });

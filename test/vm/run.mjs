@@ -62,6 +62,7 @@ const placed = [
   { files: /cgroup-mounts/, profiles: [...layouts, 'systemd-v1'] },
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
   { files: /differential|package|tarball|sandbox-fixture|readme|host-only/, profiles: [] },
+  { files: /nested/, profiles: ['v2'] },
 ];
 const runsIn = (file, profile) =>
   (placed.find(row => row.files.test(file))?.profiles ?? layouts).includes(profile);

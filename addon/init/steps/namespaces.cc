@@ -4,6 +4,7 @@
 #include <linux/nsfs.h>
 #include <linux/sched.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -93,6 +94,24 @@ static Result close_all(Init& init) {
   return Result::ok;
 }
 
+// clone3 without a stack: memory is copied. CLONE_PARENT: the exit status is for whom our own is for.
+static long clone_sibling(int& pidfd) {
+  static constexpr uint64_t flags = CLONE_PARENT | CLONE_PIDFD;
+  clone_args arguments = {};
+  arguments.flags = flags;
+  arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  const long pid = call(SYS_clone3, &arguments, sizeof arguments);
+  if (pid >= 0 || (errno != ENOSYS && errno != EPERM)) return pid;
+  // Sandboxes; the exit signal is that of this process, clone(2).
+  return call(SYS_clone, flags, nullptr, &pidfd, nullptr, nullptr);
+}
+
+static bool tell_birth(Init& init, long pid, int pidfd) {
+  Frame<64> frame('P');
+  frame.number(1, static_cast<uint64_t>(pid));
+  return send_frame(init, frame.data(), frame.size(), pidfd);
+}
+
 // What is born here is visible to the container from its first instruction on, and with CAP_SYS_PTRACE it can
 // be controlled by it (a process that is not dumpable is out of reach for those of other user namespaces
 // only, ptrace(2)). So it has nothing then but what is the container's. Memory is copied, not shared
@@ -100,21 +119,12 @@ static Result close_all(Init& init) {
 // the exit status is the spawner's to learn.
 Result steps::fork_into(Init& init, const Message&) {
   if (close_all(init) != Result::ok) return Result::failed;
-  static constexpr uint64_t flags = CLONE_PARENT | CLONE_PIDFD;
   int pidfd = -1;
-  clone_args arguments = {};
-  arguments.flags = flags;
-  arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
-  long pid = call(SYS_clone3, &arguments, sizeof arguments);
-  // Sandboxes; the exit signal is that of this process, clone(2).
-  if (pid < 0 && (errno == ENOSYS || errno == EPERM))
-    pid = call(SYS_clone, flags, nullptr, &pidfd, nullptr, nullptr);
+  const long pid = clone_sibling(pidfd);
   if (pid < 0) return init.failed("clone3", Raw{"CLONE_PARENT|CLONE_PIDFD"});
   if (pid > 0) {
     if (init.faults->before(init, "born") != Result::ok) leave(1);
-    Frame<64> frame('P');
-    frame.number(1, static_cast<uint64_t>(pid));
-    leave(send_frame(init, frame.data(), frame.size(), pidfd) ? 0 : 1);
+    leave(tell_birth(init, pid, pidfd) ? 0 : 1);
   }
   init.forks = false;
   init.visible = true;
@@ -123,6 +133,26 @@ Result steps::fork_into(Init& init, const Message&) {
   call(SYS_setsid);
   if (init.terminal && call(SYS_ioctl, 0, TIOCSCTTY, 0) < 0)
     return init.failed("ioctl", 0, Raw{"TIOCSCTTY"}, 0);
+  return Result::ok;
+}
+
+// unshare(CLONE_NEWPID) has made a pid namespace for children: the container's first process is ours. Both
+// are out of reach for those of the user namespace that was joined: their memory belongs to the host's (it
+// did when init was executed) and is not dumpable, ptrace(2). The monitor ends this one when it knows the
+// other; if the daemon dies before, the end of the pipe does.
+Result steps::first_inside(Init& init, const Message&) {
+  int pidfd = -1;
+  const long pid = clone_sibling(pidfd);
+  if (pid < 0) return init.failed("clone3", Raw{"CLONE_PARENT|CLONE_PIDFD"});
+  if (pid > 0) {
+    if (init.faults->before(init, "born") != Result::ok || !tell_birth(init, pid, pidfd)) leave(1);
+    pollfd closed = {init.pipe, 0, 0};
+    while (call(SYS_ppoll, &closed, 1, nullptr, nullptr, 8) < 0 && errno == EINTR) {
+    }
+    leave(1);
+  }
+  if (wait_frame(init, 'G') != Result::ok) return Result::failed;
+  call(SYS_setsid);
   return Result::ok;
 }
 
@@ -140,8 +170,8 @@ Result steps::session_keyring(Init& init, const Message& message) {
     return init.failed("keyctl", Raw{"KEYCTL_JOIN_SESSION_KEYRING"}, name);
   }
   // What a new session keyring has (keyrings(7)) and search for its user, else its keys cannot be found by
-  // others of the same user, as runc does.
-  static constexpr uint32_t permissions = 0x3f130000 | 0x00080000;
+  // others of the same user, or, in a user namespace, for everybody; as runc does.
+  const uint32_t permissions = 0x3f130000 | (message.flag(3) ? 0x00000008 : 0x00080000);
   if (call(SYS_keyctl, KEYCTL_SETPERM, ring, permissions) < 0)
     return init.failed("keyctl", Raw{"KEYCTL_SETPERM"}, ring, Hex{permissions});
   return Result::ok;

@@ -69,6 +69,7 @@ static constexpr struct {
     {75, {"timeNamespace", steps::time_namespace, text(1)}},
     {115, {"idle", steps::idle, 0}},
     {116, {"waitCommand", steps::wait_command, 0}},
+    {95, {"firstInside", steps::first_inside, 0}},
 };
 
 const Kind* kind_of(uint32_t number) {

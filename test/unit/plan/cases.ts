@@ -239,6 +239,21 @@ const userns: Config = {
     mount('/data', 'bind', MS.BIND | MS.REC | MS.RDONLY, { source: '/srv/data' }),
   ],
 };
+/** All but the user namespace are new, the pid namespace too. */
+const belowJoinedUser: Config = {
+  ...userns,
+  namespaces: userns.namespaces.map(({ type }) =>
+    type === 'user' ? { type, path: '/run/ns/user' } : { type },
+  ),
+};
+const joinedTime: Config = {
+  ...userns,
+  namespaces: [
+    ...userns.namespaces,
+    { type: 'time', path: '/run/ns/time' },
+    { type: 'network', path: '/run/ns/net' },
+  ],
+};
 const boundDev: Config = {
   ...defaultConfig,
   noPivotRoot: true,
@@ -278,6 +293,9 @@ export const cases: { readonly [name: string]: () => StartPlan } = {
   'create-userns-v1': () => planStandardInit(userns, { ...defaultProcess, oomScoreAdj: 100 }, v1Context),
   'run-userns-rootless-v2': () =>
     planStandardInit({ ...userns, rootlessEuid: true }, defaultProcess, v2Context),
+  'run-below-joined-user': () =>
+    planStandardInit(belowJoinedUser, { ...defaultProcess, oomScoreAdj: 100 }, v1Context),
+  'run-joined-time-below-user': () => planStandardInit(joinedTime, defaultProcess, v2Context),
   'run-bound-dev-no-pivot': () =>
     planStandardInit(boundDev, defaultProcess, { ...runContext, preservedFds: 2 }),
   'run-host-cgroupns-v1': () => planStandardInit(hostCgroupNamespace, defaultProcess, runContext),
