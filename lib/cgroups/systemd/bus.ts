@@ -147,17 +147,6 @@ export class Systemd {
     }
   }
 
-  /** Why a scope has failed, 'success' when it has not; undefined: systemd does not know the unit. */
-  async scopeResult(unit: string): Promise<string | undefined> {
-    try {
-      const [path] = await this.#call('GetUnit', 's', [unit]);
-      return String(await this.#property(String(path), 'org.freedesktop.systemd1.Scope', 'Result'));
-    } catch (error) {
-      if (isGone(error)) return undefined;
-      throw unitError('GetUnit', unit, error);
-    }
-  }
-
   /** Until the unit is gone (`--runtime`). All of them or none; when it resolves, systemd has written its files. */
   async setProperties(unit: string, unitProperties: readonly Property[]): Promise<void> {
     const list = unitProperties.map(([name, value]) => [name, value]);

@@ -206,15 +206,8 @@ export class SystemdManager implements CgroupManager {
   stats(): Promise<Stats> {
     return this.#files.stats();
   }
-  /**
-   * systemd removes the cgroup of a scope with its last process. Before, on v2, it looks at the count itself, and remembers
-   * that there was one where an OOM kill makes a scope fail (OOMPolicy: not of a delegated scope since 253).
-   */
-  async oomKillCount(): Promise<number> {
-    const count = await this.#files.oomKillCount();
-    if (count > 0 || !this.#unified || this.#isSlice || (await this.#files.exists())) return count;
-    const { systemdOf } = await driver();
-    return (await systemdOf(this.#place.user).scopeResult(this.#unit)) === 'oom-kill' ? 1 : 0;
+  oomKillCount(): Promise<number> {
+    return this.#files.oomKillCount();
   }
 
   async destroy(options: { readonly timeoutMs?: number } = {}): Promise<void> {
