@@ -107,7 +107,7 @@ test('ERR_SPAWN', async () => {
   withCode('ERR_SPAWN')(error);
 });
 
-test('ERR_OOM_KILLED', { requires: ['root', 'controller:memory'] }, async t => {
+test('ERR_OOM_KILLED', { requires: ['root', 'controller:memory', 'lane:host'] }, async t => {
   const root = makeStateRoot(t);
   // Less than init itself needs.
   await assert.rejects(sandbox(['true'], { root, memoryBytes: 64 * 1024 }), withCode('ERR_OOM_KILLED'));

@@ -51,7 +51,7 @@ const placed = [
   { files: /^test\/integration\/cli-conformance/, profiles: [] },
   { files: /^test\/integration\/cli-lifecycle/, profiles: ['systemd'] },
   { files: /^test\/integration\/cli-live/, profiles: ['v1'] },
-  { files: /^test\/integration\/(cli|nrunc|sandbox|doctor|pool)/, profiles: ['v2'] },
+  { files: /^test\/integration\/(cli|nrunc|sandbox|doctor|pool|rootfs|observe|errors)/, profiles: ['v2'] },
   { files: /limits-runc/, profiles: ['v2', 'v1'] },
   // The same kernel and the same file systems under systemd as without: what they look at is the same.
   {
