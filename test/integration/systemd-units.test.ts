@@ -1,7 +1,7 @@
 /** Units of containers that fail, of callers that are killed, of many at once; and runc's beside ours. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { LinuxFactory, Process } from '../../lib/index.ts';
 import { containerId, makeBundle, makeStateRoot, type SpecDocument } from '../harness/bundle.ts';
@@ -162,6 +162,39 @@ test('a slice can be the unit: its limits, an exec, an update, and nothing left 
   await (await factory.load(id)).destroy({ force: true });
   for (const path of Object.values(paths)) assert.equal(existsSync(path), false, path);
   await eventually('the slice is gone', () => units(unit).length === 0);
+});
+
+test('the cgroup of a scope is delegated: who runs in it makes cgroups, also after a reload of systemd', {
+  requires: ['root', 'systemd', 'cgroup-v2'],
+  timeoutMs: 60_000,
+}, async t => {
+  const { unit, container, run } = await setup(t, {
+    patch: spec => {
+      spec.process.user = { uid: 1000, gid: 1000 };
+      for (const mount of spec.mounts)
+        if (mount.type === 'cgroup') mount.options = (mount.options ?? []).filter(one => one !== 'ro');
+    },
+  });
+  await run('mkdir /sys/fs/cgroup/a && echo 0 >/sys/fs/cgroup/a/cgroup.procs && exec sleep 1000');
+  const { init_process_pid: pid, cgroup_paths: paths } = await container.state();
+  const directory = paths[''] ?? '';
+  await eventually('the program has moved itself', () =>
+    readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().endsWith(`/${unit}/a`),
+  );
+  assert.deepEqual(
+    [directory, `${directory}/a`].map(path => statSync(path).uid),
+    [1000, 1000],
+  );
+  assert.equal(statSync(join(directory, 'pids.max')).uid, 0, 'its limits stay ours');
+  assert.equal(show(unit, 'Delegate').Delegate, 'yes');
+  execFileSync('systemctl', ['daemon-reload']);
+  assert.ok(readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().endsWith(`/${unit}/a`));
+  const second = new Process({ ...container.config.process, args: ['/bin/sleep', '1000'] });
+  await container.start(second);
+  assert.ok(readFileSync(`/proc/${second.pid}/cgroup`, 'utf8').includes(`/${unit}`));
+  assert.equal((await container.processes()).length, 2);
+  await container.destroy({ force: true });
+  await noUnits();
 });
 
 /** What `systemctl show` says of them must be the same for runc's unit. */
