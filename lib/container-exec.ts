@@ -6,10 +6,11 @@ import { signalEveryone } from './container-recover.ts';
 import { listenerOf } from './container-seccomp.ts';
 import { ContainerError, LibcontainerError, SyscallError } from './errors.ts';
 import { assertAllowed } from './lifecycle.ts';
+import type { ContainerInit } from './parent/container-init.ts';
 import { runHooks } from './parent/hooks.ts';
 import { startInit, takeBack } from './parent/init-process.ts';
 import { forwardNotify, withNotify } from './parent/notify-socket.ts';
-import type { ParentProcess } from './parent/parent-process.ts';
+import { ParentProcess } from './parent/parent-process.ts';
 import { startSetns } from './parent/setns-process.ts';
 import { encodeCommand } from './plan/encode.ts';
 import { Process, resolveProcess } from './process.ts';
@@ -136,7 +137,7 @@ export async function endInit(handle: Handle): Promise<void> {
   }
 }
 
-function watchExit(handle: Handle, process: Process, parent: ParentProcess, init: boolean): void {
+export function watchExit(handle: Handle, process: Process, parent: ContainerInit, init: boolean): void {
   parent.onExit = status => {
     if (handle.emitter.listenerCount('exit') > 0) {
       const report = async (): Promise<void> => {
@@ -311,7 +312,7 @@ export async function prepareFirst(
     });
   await startFirst(handle, process, false, options);
   const parent = handle.init;
-  if (parent === undefined) throw new ContainerError('ERR_CONTAINER_NOT_RUNNING', handle.id);
+  if (!(parent instanceof ParentProcess)) throw new ContainerError('ERR_CONTAINER_NOT_RUNNING', handle.id);
   return prepared(process, parent, async command => {
     const { args, env } = checkedCommand(command, handle.config.process?.env ?? []);
     if (!parent.release(encodeCommand(args, env)))

@@ -13,9 +13,9 @@ import { ContainerError } from './errors.ts';
 import { assertAllowed, type Operation, type Status } from './lifecycle.ts';
 import type { Binding, KernelExit } from './native/binding.ts';
 import type { Logger } from './observe.ts';
+import type { ContainerInit } from './parent/container-init.ts';
 import type { Lifetime } from './parent/init-process.ts';
 import type { NotifyForwarder } from './parent/notify-socket.ts';
-import type { ParentProcess } from './parent/parent-process.ts';
 import type { SeccompHandlerOptions } from './parent/syscall-listener.ts';
 import { fifoPath, isSameRecord, lockPath, readRecord, type StateRecord } from './state.ts';
 
@@ -56,8 +56,8 @@ export class Handle {
   config: Config;
   /** What is on disk; undefined before the first start. */
   record: StateRecord | undefined;
-  /** The container's init, when this object started it. */
-  init: ParentProcess | undefined;
+  /** The container's init, when this object started or restored it. */
+  init: ContainerInit | undefined;
   /** While its NOTIFY_SOCKET is forwarded. */
   notify: NotifyForwarder | undefined;
   destroyed = false;

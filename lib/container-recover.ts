@@ -3,6 +3,7 @@
  * temporary file of a record, an exec fifo that was read. Everything here runs under the container's lock.
  */
 import { existsSync, readFileSync, unlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Handle } from './container-handle.ts';
 import { saveRecord } from './container-live.ts';
 import { LibcontainerError } from './errors.ts';
@@ -67,7 +68,15 @@ export async function recover(handle: Handle): Promise<void> {
   if (fifoWasRead(handle)) removeIfThere(fifoPath(handle.directory));
 }
 
+/** Pid and start time of the CRIU that works on the container. */
+export const criuPath = (handle: Handle): string => join(handle.directory, 'criu.json');
+
 async function finish(handle: Handle, intent: OwnedIntent): Promise<void> {
+  if (intent.operation === 'checkpoint') {
+    const { finishCheckpoint } = await import('./container-checkpoint.ts');
+    await finishCheckpoint(handle, intent.paused);
+    return;
+  }
   if (intent.operation === 'signal' && intent.signal === sigkill) {
     await handle.manager.killAll(sigkill);
     return;

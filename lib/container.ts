@@ -1,5 +1,6 @@
 /** Container: one method per operation of libcontainer. The work is in container-*.ts and parent/. */
 import type { Config, IntelRdt, Resources } from './config/config.ts';
+import { checkpointContainer } from './container-checkpoint.ts';
 import { destroyContainer } from './container-destroy.ts';
 import {
   cgroupEventNames,
@@ -30,6 +31,7 @@ import {
 } from './container-live.ts';
 import { planOf } from './container-plan.ts';
 import { type ContainerStats, containerStats, statsEvery } from './container-stats.ts';
+import type { CheckpointOptions, CheckpointResult } from './criu/options.ts';
 import { ContainerError } from './errors.ts';
 import type {
   CgroupEvent,
@@ -321,6 +323,22 @@ export class Container {
     options: { readonly signal?: AbortSignal } = {},
   ): EventStream<PressureEvent> {
     return pressureEvents(this.#handle, trigger, options);
+  }
+
+  /**
+   * Writes the processes of a running or paused container into an image directory, by CRIU, from which
+   * `LinuxFactory.restore()` makes them anew, here or on another machine. The container is stopped by that (destroy it
+   * then), unless `leaveRunning` or `preDump` is given. After a failure it goes on, or it is stopped; it is never left frozen.
+   * @example
+   * await container.checkpoint({ imagePath: '/images/1', preDump: true });
+   * await container.checkpoint({ imagePath: '/images/2', parentPath: '../1' });
+   * await container.destroy();
+   * @throws {CriuError} `ERR_CRIU` with the first errors of CRIU's log and its path; `ERR_CRIU_MISSING`,
+   *   `ERR_CRIU_VERSION`, `ERR_CRIU_UNABLE`; `ERR_CRIU_MOUNT`: a mount whose name CRIU cannot keep
+   * @throws {ContainerError} `ERR_CONTAINER_NOT_RUNNING`, `ERR_UNSUPPORTED` (Landlock, seccomp notify, idmapped mounts)
+   */
+  async checkpoint(options: CheckpointOptions): Promise<CheckpointResult> {
+    return this.#observed('checkpoint', () => checkpointContainer(this.#handle, options));
   }
 
   /**

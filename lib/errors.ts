@@ -190,6 +190,25 @@ export const reasons = {
     'the hooks of the test runner cannot be used',
     'call useSandbox() in a test file, outside of tests',
   ],
+  // Checkpoint and restore
+  ERR_CRIU: ['CRIU failed', 'the first errors of its log are in `reasons`, the log itself is at `logPath`'],
+  ERR_CRIU_MISSING: [
+    'CRIU is not installed',
+    'install the package `criu` (3.0 or later); it is looked for in the absolute directories of PATH',
+  ],
+  ERR_CRIU_VERSION: ['CRIU is too old', 'the version that is needed and the one found are in the error'],
+  ERR_CRIU_UNABLE: [
+    'CRIU cannot do this here',
+    'the words are those of its own check: a kernel that it does not know, or one without the feature',
+  ],
+  ERR_CRIU_MOUNT: [
+    'a mount cannot make the round trip through CRIU',
+    'mount destinations, as links of the rootfs resolve them, must differ and have no [ ] : , or line break in them',
+  ],
+  ERR_CRIU_IMAGE: [
+    'not a checkpoint of this container',
+    'the image must be whole and its mounts those of config.json',
+  ],
   ERR_SYSCALL: [
     'system call failed',
     'errno says why and args what was asked; the man page of the call has its errors',
@@ -357,5 +376,34 @@ export class HookError extends LibcontainerError {
     this.index = at.index;
     this.exitCode = at.exitCode;
     this.output = at.output ?? '';
+  }
+}
+
+/** CRIU failed at a checkpoint or a restore. */
+export class CriuError extends LibcontainerError {
+  /** What was asked of it. */
+  readonly operation: 'check' | 'dump' | 'pre-dump' | 'restore' | 'page-server';
+  /** The first lines of its log that tell of an error; empty when it wrote none. */
+  readonly reasons: readonly string[];
+  /** Absolute; undefined: it had not come to writing one. */
+  readonly logPath: string | undefined;
+  constructor(
+    code: Reason,
+    at: {
+      readonly operation: CriuError['operation'];
+      readonly reasons?: readonly string[];
+      readonly logPath?: string | undefined;
+    },
+    options: ErrorOptions_ = {},
+  ) {
+    const reasonsGiven = at.reasons ?? [];
+    const words = [
+      options.detail ?? `${at.operation}: ${reasonsGiven[0] ?? 'it gave no reason'}`,
+      ...(at.logPath === undefined ? [] : [`log: ${at.logPath}`]),
+    ];
+    super(code, { ...options, detail: words.join('; ') });
+    this.operation = at.operation;
+    this.reasons = reasonsGiven;
+    this.logPath = at.logPath;
   }
 }

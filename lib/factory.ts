@@ -9,6 +9,8 @@ import { withHandlers } from './config/seccomp-handled.ts';
 import { Container, type DestroyOptions } from './container.ts';
 import { Handle, type Root } from './container-handle.ts';
 import { isHalfDestroyed, needsRecovery } from './container-recover.ts';
+import { restoreFirst } from './container-restore.ts';
+import type { RestoreOptions } from './criu/options.ts';
 import { ContainerError, LibcontainerError } from './errors.ts';
 import type { Status } from './lifecycle.ts';
 import { binding } from './native/binding.ts';
@@ -16,6 +18,7 @@ import { type Logger, observed } from './observe.ts';
 import { type Lifetime, leftoverRemoval } from './parent/init-process.ts';
 import type { SeccompHandlerOptions } from './parent/syscall-listener.ts';
 import { Pool, type PoolOptions } from './pool.ts';
+import type { Process } from './process.ts';
 import { readRecord, statePath } from './state.ts';
 
 export interface FactoryOptions {
@@ -119,12 +122,37 @@ export class LinuxFactory {
    * @throws {CgroupError} for a cgroupsPath or driver that cannot be used
    */
   async create(id: string, config: Config, options: CreateOptions = {}): Promise<Container> {
+    return new Container(await this.#reserve(id, config, options));
+  }
+
+  /**
+   * A container whose processes come out of a checkpoint (`Container.checkpoint()`, `runc checkpoint`). It has the mounts,
+   * limits, hooks and namespaces of `config`, which must be those of the checkpointed one; prestart and createRuntime
+   * hooks run when its namespaces are there. Resolves when it runs.
+   * @param process Streams for the pipes that the container had as its stdio, a terminal or console socket for its terminal;
+   *   what was executed and as whom comes out of the image.
+   * @throws {CriuError} as `Container.checkpoint()`; `ERR_CRIU_IMAGE`: the mounts of the image are not those of `config`
+   * @throws {ContainerError} as `create()` and `Container.start()`. Nothing is left behind.
+   */
+  async restore(id: string, config: Config, process: Process, options: RestoreOptions): Promise<Container> {
+    const handle = await this.#reserve(id, config, {});
+    try {
+      await observed('restore', id, this.#root.logger, () => restoreFirst(handle, process, options));
+    } catch (error) {
+      this.#root.release(handle);
+      throw error;
+    }
+    return new Container(handle);
+  }
+
+  /** An ID of this process's, until something is on disk. */
+  async #reserve(id: string, config: Config, options: CreateOptions): Promise<Handle> {
     checkId(id);
     options.signal?.throwIfAborted();
     return observed('create', id, this.#root.logger, () => this.#create(id, config, options));
   }
 
-  async #create(id: string, config: Config, options: CreateOptions): Promise<Container> {
+  async #create(id: string, config: Config, options: CreateOptions): Promise<Handle> {
     const lifetime = this.#lifetime(config, options);
     const directory = join(this.root, id);
     // Before the look at the ID: from there to its reservation there must be no turn.
@@ -150,7 +178,7 @@ export class LinuxFactory {
       lifetime,
     });
     reserved.set(this.root, ids.set(id, new WeakRef(handle)));
-    return new Container(handle);
+    return handle;
   }
 
   /**

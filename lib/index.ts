@@ -26,10 +26,18 @@ export {
 export type { EventOptions } from './container-events.ts';
 export type { ContainerExit } from './container-exit.ts';
 export type { ContainerStats, InterfaceStats } from './container-stats.ts';
+export type {
+  CheckpointOptions,
+  CheckpointResult,
+  CheckpointStatistics,
+  CriuProgress,
+  RestoreOptions,
+} from './criu/options.ts';
 export {
   CgroupError,
   ConfigError,
   ContainerError,
+  CriuError,
   HookError,
   InitError,
   LibcontainerError,

@@ -19,6 +19,7 @@ export type Operation =
   | 'resume'
   | 'set'
   | 'stats'
+  | 'checkpoint'
   | 'processes'
   | 'destroy';
 
@@ -32,6 +33,7 @@ export const allowed = {
   resume: ['paused'],
   set: ['created', 'running', 'paused'],
   stats: ['created', 'running', 'paused'],
+  checkpoint: ['running', 'paused'],
   processes: ['creating', 'created', 'running', 'paused', 'stopped'],
   destroy: ['created', 'stopped'],
 } as const satisfies Record<Operation, readonly Status[]>;
@@ -62,6 +64,12 @@ const refusals: {
   resume: { stopped: ['ERR_CONTAINER_NOT_RUNNING'], other: ['ERR_CONTAINER_NOT_PAUSED'] },
   set: { other: ['ERR_CONTAINER_NOT_RUNNING'] },
   stats: { other: ['ERR_CONTAINER_NOT_RUNNING'] },
+  checkpoint: {
+    created: ['ERR_CONTAINER_NOT_RUNNING', 'Container cannot be checkpointed in created state'],
+    stopped: ['ERR_CONTAINER_NOT_RUNNING', 'Container cannot be checkpointed in stopped state'],
+    creating: ['ERR_CONTAINER_BUSY'],
+    other: ['ERR_CONTAINER_NOT_RUNNING'],
+  },
   processes: { other: ['ERR_CONTAINER_NOT_RUNNING'] },
   destroy: {
     paused: ['ERR_CONTAINER_PAUSED'],

@@ -19,6 +19,8 @@ export type OperationName =
   | 'prepare'
   | 'signal'
   | 'pause'
+  | 'checkpoint'
+  | 'restore'
   | 'resume'
   | 'set'
   | 'destroy';

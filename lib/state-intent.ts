@@ -14,6 +14,8 @@ export type Intent =
   | { readonly operation: 'signal'; readonly signal: number }
   /** Killing what runs and removing the cgroups; the record goes when they are gone. */
   | { readonly operation: 'destroy' }
+  /** CRIU reads the processes, which stand still meanwhile; `paused`: they did before. Who it is, is in criu.json. */
+  | { readonly operation: 'checkpoint'; readonly paused: boolean }
   /** Writing limits; the record still has the former ones. */
   | {
       readonly operation: 'set';
@@ -67,6 +69,8 @@ function isOwned(value: unknown): value is OwnedIntent {
     case 'pause':
     case 'destroy':
       return true;
+    case 'checkpoint':
+      return typeof value.paused === 'boolean';
     case 'signal':
       return Number.isSafeInteger(value.signal);
     case 'set':

@@ -42,23 +42,18 @@ const fresh = (output, ...inputs) =>
 const run = (file, args, options = {}) => execFileSync(file, args, { stdio: 'inherit', ...options });
 
 function proto() {
-  const output = 'lib/generated/init.js';
-  if (fresh(output, 'proto')) return;
+  for (const name of ['init', 'criu']) staticModule(name);
+}
+
+function staticModule(name) {
+  const source = `proto/${name}.proto`;
+  const output = `lib/generated/${name}.js`;
+  if (fresh(output, source)) return;
   mkdirSync('lib/generated', { recursive: true });
+  const common = ['-t', 'static-module', '-w', 'es6', '--no-verify', '--no-convert', '--no-delimited'];
   run('node_modules/.bin/pbjs', [
-    '-t',
-    'static-module',
-    '-w',
-    'es6',
-    '--es6',
-    '--no-comments',
-    '--no-verify',
-    '--no-convert',
-    '--no-delimited',
-    '--no-service',
-    '-o',
-    output,
-    'proto/init.proto',
+    ...[...common, '--es6', '--no-comments', '--no-service'],
+    ...['-o', output, source],
   ]);
   // The wrapper imports the runtime without its extension, which Node refuses for ESM.
   writeFileSync(
@@ -70,19 +65,8 @@ function proto() {
       )
       .replace(/import (\$protobuf) from "protobufjs\/minimal";/, 'import $1 from "protobufjs/minimal.js";'),
   );
-  run('node_modules/.bin/pbjs', [
-    '-t',
-    'static-module',
-    '-w',
-    'es6',
-    '--no-verify',
-    '--no-convert',
-    '--no-delimited',
-    '-o',
-    'build/init-types.js',
-    'proto/init.proto',
-  ]);
-  run('node_modules/.bin/pbts', ['-o', 'lib/generated/init.d.ts', 'build/init-types.js']);
+  run('node_modules/.bin/pbjs', [...common, '-o', `build/${name}-types.js`, source]);
+  run('node_modules/.bin/pbts', ['-o', `lib/generated/${name}.d.ts`, `build/${name}-types.js`]);
 }
 
 // C++20 without exceptions, RTTI and the standard library, on musl: 0.15 ms to start (docs/performance.md).
@@ -115,7 +99,7 @@ function addon() {
 
 // dist/index.cjs is the library, index.mjs the same objects for ESM, nrunc.cjs the command line over it (cli.cjs). zod and
 // protobufjs are in files of their own that are required by the first config.json and the first start: reading and
-// compiling them would be half the time of `nrunc state`. So is what talks to systemd (systemd.cjs).
+// compiling them would be half the time of `nrunc state`. So are what talks to systemd (systemd.cjs) and to CRIU (criu.cjs).
 async function dist() {
   const { build } = await import('esbuild');
   const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
@@ -145,11 +129,12 @@ async function dist() {
   };
   const bundle = (entry, name, ...plugins) =>
     build({ ...common, entryPoints: [entry], outfile: join(made, name), plugins });
-  await bundle('lib/index.ts', 'index.cjs', lazyFile, systemdFile, lazyFunctions);
+  await bundle('lib/index.ts', 'index.cjs', lazyFile, systemdFile, criuFile, lazyFunctions);
   // The error classes must be those of the library: `instanceof` decides in it.
   await bundle('lib/config/spec.ts', 'spec.cjs', errorsOfLibrary);
   await bundle('lib/plan/encode.ts', 'encode.cjs', errorsOfLibrary);
   await bundle('lib/cgroups/systemd/driver.ts', 'systemd.cjs', errorsOfLibrary);
+  await bundle('lib/criu/engine.ts', 'criu.cjs', errorsOfLibrary, lazyFunctions);
   await bundle('lib/sandbox/sandbox.ts', 'sandbox.cjs', library, errorsOfLibrary);
   await bundle('lib/testing/testing.ts', 'testing.cjs', sandboxFile, library, errorsOfLibrary);
   await bundle('lib/doctor/doctor.ts', 'doctor.cjs', sandboxFile, library, errorsOfLibrary, systemdFile);
@@ -218,6 +203,7 @@ const external = (filter, path) => ({
 });
 const lazyFile = external(/\/spec\.ts$/, './spec.cjs');
 const systemdFile = external(/\/driver\.ts$/, './systemd.cjs');
+const criuFile = external(/\/criu\/engine\.ts$/, './criu.cjs');
 const errorsOfLibrary = external(/\/errors\.ts$/, './index.cjs');
 const doctorFile = external(/\/doctor\/doctor\.ts$/, './doctor.cjs');
 const sandboxFile = external(/\/sandbox\/sandbox\.ts$/, './sandbox.cjs');

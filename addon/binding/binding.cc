@@ -14,6 +14,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   binding::export_descriptors(env, exports);
   binding::export_watch(env, exports);
   binding::export_datagram(env, exports);
+  binding::export_packets(env, exports);
   binding::export_seccomp(env, exports);
   binding::export_seccomp_notify(env, exports);
   binding::export_kernel_calls(env, exports);

@@ -13,6 +13,7 @@ void export_process(Napi::Env env, Napi::Object& exports);
 void export_descriptors(Napi::Env env, Napi::Object& exports);
 void export_watch(Napi::Env env, Napi::Object& exports);
 void export_datagram(Napi::Env env, Napi::Object& exports);
+void export_packets(Napi::Env env, Napi::Object& exports);
 void export_seccomp(Napi::Env env, Napi::Object& exports);
 void export_seccomp_notify(Napi::Env env, Napi::Object& exports);
 void export_kernel_calls(Napi::Env env, Napi::Object& exports);

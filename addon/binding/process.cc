@@ -10,6 +10,10 @@
 #include "binding/throw.h"
 #include "sys/calls.h"
 
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
 namespace binding {
 
 namespace {
@@ -51,6 +55,14 @@ Napi::Value pidfd_send_signal(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(env, false);
 }
 
+Napi::Value ending(Napi::Env env, bool signaled, int status, bool core_dumped) {
+  auto out = Napi::Object::New(env);
+  out.Set("kind", signaled ? "signaled" : "exited");
+  out.Set("status", Napi::Number::New(env, status));
+  out.Set("coreDumped", Napi::Boolean::New(env, core_dumped));
+  return out;
+}
+
 Napi::Value pidfd_exit(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(env);
@@ -61,11 +73,27 @@ Napi::Value pidfd_exit(const Napi::CallbackInfo& info) {
   if (known == sys::ExitKnown::not_yet) return env.Null();
   if (known == sys::ExitKnown::never) return env.Undefined();
   const bool signaled = WIFSIGNALED(status);
-  auto out = Napi::Object::New(env);
-  out.Set("kind", signaled ? "signaled" : "exited");
-  out.Set("status", Napi::Number::New(env, signaled ? WTERMSIG(status) : WEXITSTATUS(status)));
-  out.Set("coreDumped", Napi::Boolean::New(env, signaled && WCOREDUMP(status)));
-  return out;
+  return ending(env, signaled, signaled ? WTERMSIG(status) : WEXITSTATUS(status),
+                signaled && WCOREDUMP(status));
+}
+
+// A child that another program made for us (CLONE_PARENT): no job of the spawner's waits for it.
+Napi::Value pidfd_reap(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(env);
+  const int pidfd = arguments.fd(info[0], "pidfd");
+  if (arguments.thrown()) return env.Undefined();
+  siginfo_t found{};
+  int result = 0;
+  do
+    result = ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd), &found,
+                      WEXITED | WNOHANG | __WALL);
+  while (result != 0 && errno == EINTR);
+  if (result == 0 && found.si_pid == 0) return env.Null();
+  if (result == 0)
+    return ending(env, found.si_code != CLD_EXITED, found.si_status, found.si_code == CLD_DUMPED);
+  if (errno != ECHILD) throw_failure(env, sys::failure("waitid", "P_PIDFD, " + std::to_string(pidfd)));
+  return env.Undefined();
 }
 
 Napi::Value start_time(const Napi::CallbackInfo& info) {
@@ -93,6 +121,7 @@ void export_process(Napi::Env env, Napi::Object& exports) {
   add<pidfd_open>(env, exports, "pidfdOpen");
   add<pidfd_send_signal>(env, exports, "pidfdSendSignal");
   add<pidfd_exit>(env, exports, "pidfdExit");
+  add<pidfd_reap>(env, exports, "pidfdReap");
   add<start_time>(env, exports, "startTime");
   add<last_capability>(env, exports, "lastCapability");
 }

@@ -18,7 +18,11 @@ command(s) that get executed on start, edit the args parameter of the spec. See
 
 /** What follows the usage line, and the description. */
 export const texts: { readonly [N in CommandName]: readonly [note: string, description: string] } = {
-  checkpoint: [identified, 'Refused: this version has no checkpoint and restore.'],
+  checkpoint: [
+    `Where "<container-id>" is the name for the instance of the container to be
+checkpointed.`,
+    'The checkpoint command saves the state of the container instance.',
+  ],
   completion: [
     '',
     `To have it in every shell:
@@ -90,7 +94,12 @@ arguments, without taking any. It reads the bundle of --bundle or of the current
 directory; with only a container id, that container's own configuration.`,
   ],
   ps: ['', ''],
-  restore: [identified, 'Refused: this version has no checkpoint and restore.'],
+  restore: [
+    `Where "<container-id>" is the name for the instance of the container to be
+restored.`,
+    `Restores the saved state of the container instance that was previously saved
+using the nrunc checkpoint command.`,
+  ],
   resume: [
     `Where "<container-id>" is the name for the instance of the container to be
 resumed.`,

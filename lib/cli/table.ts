@@ -223,7 +223,7 @@ export const commands = {
     load: () => import('./commands/ps.ts'),
   },
   restore: {
-    usage: 'restore a container from a previous checkpoint (not supported by this version)',
+    usage: 'restore a container from a previous checkpoint',
     argumentsUsage: containerId,
     count: [1, 1],
     options: [
@@ -237,7 +237,7 @@ export const commands = {
       text('lsm-profile', 'Specify an LSM profile to be used during restore in the form of TYPE:NAME.'),
       text('lsm-mount-context', 'Specify an LSM mount context to be used during restore.'),
     ],
-    load: () => import('./commands/checkpoint.ts'),
+    load: () => import('./commands/restore.ts'),
   },
   resume: {
     usage: 'resumes all processes that have been previously paused',
@@ -382,7 +382,7 @@ export const globalOptions: readonly OptionSpec[] = [
     ...text('root', 'root directory for storage of container state (this should be located in tmpfs)'),
     shown: '"/run/libcontainer"',
   },
-  { ...text('criu', 'ignored: checkpoint and restore are not supported by this version'), hidden: true },
+  { ...text('criu', 'ignored, as by runc: criu is looked for in PATH'), hidden: true },
   flag(
     'systemd-cgroup',
     'enable systemd cgroup support, expects cgroupsPath to be of form "slice:prefix:name" for e.g. "system.slice:runc:434234"',

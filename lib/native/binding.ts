@@ -213,6 +213,8 @@ export interface Binding {
   pidfdSendSignal(pidfd: number, signal: number): boolean;
   /** How the process behind the pidfd has ended (Linux 6.15). null: it is not reaped yet; undefined: the kernel does not tell. */
   pidfdExit(pidfd: number): KernelExit | null | undefined;
+  /** Reaps a child of this process that no job has made. null: it has not ended; undefined: it is no child of ours, or was reaped. */
+  pidfdReap(pidfd: number): KernelExit | null | undefined;
   /** Calls back once when the process behind the pidfd has ended (not its status: it may be nobody's child here). Borrowed fd. */
   pidfdWatch(pidfd: number, onExit: () => void): Watch;
   /** Watches fd for epoll events (EPOLLIN | EPOLLPRI …) and calls back with the ready mask each time. Borrowed fd. */
@@ -231,6 +233,12 @@ export interface Binding {
 
   pipe(): [read: number, write: number];
   socketpair(): [number, number];
+  /** AF_UNIX, SOCK_SEQPACKET. */
+  packetPair(): [number, number];
+  /** One message, without waiting; false: the other side is gone. Throws EAGAIN when its queue is full. */
+  packetSend(fd: number, data: Uint8Array): boolean;
+  /** The next message (256 KiB at most) with its descriptors, which are the caller's; `ended`: the other side is gone. Never blocks. */
+  packetReceive(fd: number): { readonly data: Buffer; readonly fds: readonly number[] } | 'none' | 'ended';
   /** open(2) with O_CLOEXEC added; synchronous, for /proc, /dev/null and state files only. */
   open(path: string, flags: number, mode: number): number;
   /**

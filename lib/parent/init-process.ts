@@ -63,17 +63,19 @@ const writeOnly = 1;
 const operationsBefore = (request: InitRequest): FileOperation[] => {
   const { directory, record } = request;
   const { uid, gid } = ownerOutside(request.config) ?? ownIds();
-  const operations: FileOperation[] = [
-    // Atomic: of two processes that start the same ID one gets EEXIST. 0711: a user in the container must get to the fifo.
-    { op: 'mkdir', path: directory, mode: 0o711, existing: 'error' },
-    // The intent, before the first effect outside: whoever finds it after a crash knows which cgroups to remove.
-    { op: 'put', path: statePath(directory), data: record.intent, mode: 0o600, sync: false },
-  ];
+  const operations = stateCreation(directory, record);
   if (request.wait) operations.push({ op: 'mkfifo', path: fifoPath(directory), mode: fifoMode, uid, gid });
   if (request.notify)
     operations.push({ op: 'mkdir', path: notifyDirectory(directory), mode: 0o755, existing: 'error' });
   return operations;
 };
+
+export const stateCreation = (directory: string, record: RecordText): FileOperation[] => [
+  // Atomic: of two processes that start the same ID one gets EEXIST. 0711: a user in the container must get to the fifo.
+  { op: 'mkdir', path: directory, mode: 0o711, existing: 'error' },
+  // The intent, before the first effect outside: whoever finds it after a crash knows which cgroups to remove.
+  { op: 'put', path: statePath(directory), data: record.intent, mode: 0o600, sync: false },
+];
 
 /** Removes the state directory of a container that is gone or never came to be; its cgroups are removed before. */
 export const stateRemoval = (directory: string): FileOperation[] => [

@@ -5,9 +5,10 @@
  */
 import type { Duplex, Readable, Writable } from 'node:stream';
 import type { Binding, JobEvent, SpawnHandle, SpawnJob } from '../native/binding.ts';
-import type { ExitStatus, StartedProcess } from '../process.ts';
+import type { ExitStatus } from '../process.ts';
 import { signalName } from '../signals.ts';
 import { handTerminal, openTerminal, type Terminal } from './console.ts';
+import type { ContainerInit } from './container-init.ts';
 import { handPidfd, type PidfdReceiver } from './pidfd-socket.ts';
 import type { PreparedStdio } from './stdio.ts';
 
@@ -74,7 +75,7 @@ function milestone(): Milestone {
   return { promise, reach, fail };
 }
 
-export class ParentProcess implements StartedProcess {
+export class ParentProcess implements ContainerInit {
   pid = 0;
   startTime = 0n;
   durationsNs: readonly number[] = [];

@@ -121,18 +121,41 @@ test('Help and version need nothing, and exit with 0', { requires: ['root', 'lan
   assert.deepEqual((await nrunc(['-v'])).stdout.split('\n'), lines);
 });
 
-test('checkpoint and restore are refused by name, with all their options', {
+test('checkpoint and restore take all options of runc, and complain as it does', {
   requires: ['root', 'lane:host'],
 }, async t => {
   const nrunc = cli(t);
-  for (const [command, ...options] of [
-    ['checkpoint', '--image-path', '/i', '--leave-running', '--tcp-established'],
-    ['restore', '--image-path', '/i', '-d', '--pid-file', '/p', '-no-subreaper', '-b', '/b'],
-  ]) {
-    const result = await nrunc([command ?? '', ...options, 'id']);
+  const image = makeDirectory(t);
+  const common = ['--image-path', image, '--work-path', image, '--tcp-established', '--ext-unix-sk'];
+  const more = ['--shell-job', '--file-locks', '--manage-cgroups-mode', 'full', '--empty-ns', 'network'];
+  const last = ['--auto-dedup', '--lazy-pages'];
+  const dump = [
+    '--leave-running',
+    '--tcp-skip-in-flight',
+    '--link-remap',
+    '--status-fd',
+    '1',
+    '--parent-path',
+  ];
+  const message = async (...words: string[]): Promise<string> => {
+    const result = await nrunc([...words, 'id']);
     assert.equal(result.code, 1);
-    assert.equal(errorMessage(result), `not supported: ${command} (CRIU)`);
-  }
+    return errorMessage(result);
+  };
+  const checkpoint = ['checkpoint', ...common, ...more, ...last, ...dump, '', '--page-server', 'a:1'];
+  assert.equal(await message(...checkpoint), 'container does not exist');
+  const none = /JSON specification file config.json not found/;
+  const restore = ['-d', '--pid-file', '/p', '-no-subreaper', '--no-pivot', '-b', image];
+  const lsm = ['--lsm-profile', 'apparmor:x', '--lsm-mount-context', 'y', '--console-socket', '/s'];
+  assert.match(await message('restore', ...common, ...more, ...last, ...restore, ...lsm), none);
+  assert.equal(
+    await message('restore', '--image-path', image, '--manage-cgroups-mode', 'x'),
+    'Invalid manage-cgroups-mode value',
+  );
+  assert.equal(
+    await message('restore', '--image-path', image, '--empty-ns', 'pid'),
+    'namespace "pid" is not supported',
+  );
 });
 
 test('The state root must be ours, and "/" is none', { requires: ['root', 'lane:host'] }, async () => {

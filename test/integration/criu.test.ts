@@ -1,0 +1,142 @@
+/** Checkpoint and restore through CRIU: what a container has is there again afterwards. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Container, loadConfig, Process } from '../../lib/index.ts';
+import { makeBundle, makeDirectory, type SpecDocument } from '../harness/bundle.ts';
+import { eventually, within } from '../harness/deadline.ts';
+import { type TestContext, test } from '../harness/test.ts';
+import { fixture } from './fixture.ts';
+
+const requires = ['root', 'criu', 'iptables'] as const;
+const timeoutMs = 60_000;
+
+/** A program that writes 1, 2, 3 … to a file of its bind mount; another bind is read-only. */
+const counting = 'i=0; while :; do i=$((i+1)); echo $i >/data/count; usleep 20000; done';
+
+function shared(t: TestContext, spec: SpecDocument): { readonly data: string } {
+  const data = makeDirectory(t);
+  const fixed = makeDirectory(t);
+  writeFileSync(join(fixed, 'word'), 'fixed');
+  spec.mounts.push(
+    { destination: '/data', type: 'bind', source: data, options: ['bind', 'rw'] },
+    { destination: '/fixed', type: 'bind', source: fixed, options: ['bind', 'ro', 'nosuid'] },
+  );
+  return { data };
+}
+
+/**
+ * CRIU mounts the cgroup file systems for itself, and a mount of cgroup2 takes that file system's options along
+ * (cgroup-v2.rst "Mounting"): what the host was mounted with is put back.
+ */
+function keepCgroupOptions(t: TestContext): void {
+  const row = readFileSync('/proc/self/mountinfo', 'utf8').match(/^.* (\/\S+) \S+ .*- cgroup2 \S+ (\S+)$/m);
+  const [, point, options] = row ?? [];
+  if (point === undefined || options === undefined) return;
+  const remount = (): void => {
+    execFileSync('mount', ['-o', `remount,${options}`, point]);
+  };
+  t.after(remount);
+}
+
+async function counter(t: TestContext) {
+  keepCgroupOptions(t);
+  let data = '';
+  const on = await fixture(t, {
+    writable: true,
+    patch: spec => {
+      data = shared(t, spec).data;
+      return undefined;
+    },
+  });
+  const count = (): number => {
+    const file = join(data, 'count');
+    return existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0;
+  };
+  const further = (): Promise<number> => {
+    const from = count();
+    return eventually('the count goes on', () => (count() > from ? count() : undefined));
+  };
+  return { ...on, data, count, further };
+}
+
+const status = async (container: Container): Promise<string> => container.status();
+
+test('a counting process is checkpointed and restored twice, in its cgroup, with its mounts', {
+  requires,
+  timeoutMs,
+}, async t => {
+  const on = await counter(t);
+  const [first, second] = [makeDirectory(t), makeDirectory(t)];
+  const container = await on.create();
+  await container.run(on.sh(counting));
+  await on.further();
+  const stages: string[] = [];
+  const result = await container.checkpoint({
+    imagePath: first,
+    onProgress: ({ stage }) => stages.push(stage),
+  });
+  assert.equal(await status(container), 'stopped');
+  assert.ok((result.statistics?.pagesWritten ?? 0) > 0, JSON.stringify(result.statistics));
+  assert.ok(stages.includes('post-dump') && stages.at(-1) === 'done', stages.join());
+  assert.deepEqual((await container.wait()).status, {
+    kind: 'signaled',
+    signal: 'SIGKILL',
+    coreDumped: false,
+  });
+  await container.destroy();
+  const reached = on.count();
+
+  const process = on.sh(counting);
+  const restored = await on.factory.restore(container.id, on.config, process, { imagePath: first });
+  assert.equal(await status(restored), 'running');
+  assert.ok((await on.further()) > reached);
+  const { pid } = await restored.ociState();
+  const own = readFileSync(`/proc/${pid}/cgroup`, 'utf8').trimEnd().split('\n');
+  for (const line of own.filter(row => !row.includes('::') || own.length === 1))
+    assert.ok(line.endsWith(`/${container.id}`), line);
+  assert.ok((await restored.processes()).includes(pid));
+  const mounts = readFileSync(`/proc/${pid}/mountinfo`, 'utf8');
+  assert.match(mounts, / \/fixed ro,nosuid/);
+  assert.match(mounts, / \/data rw/);
+  assert.equal(readFileSync(`/proc/${pid}/root/fixed/word`, 'utf8'), 'fixed');
+  // Masked files read as empty, as before.
+  assert.equal(readFileSync(`/proc/${pid}/root/proc/keys`, 'utf8'), '');
+  // A process beside it, in the same namespaces.
+  const beside = on.sh('[ "$(cat /proc/1/comm)" = sh ] && cat /data/count >/dev/null');
+  await restored.run(beside);
+  assert.deepEqual(await beside.wait(), { kind: 'exited', code: 0 });
+
+  await restored.checkpoint({ imagePath: second });
+  await restored.destroy();
+  const again = await on.factory.restore(container.id, on.config, on.sh(counting), { imagePath: second });
+  await on.further();
+  let stopped = 0;
+  again.on('stopped', () => {
+    stopped += 1;
+  });
+  await again.signal('KILL');
+  const end = await within(again.wait(), 'the end of the restored process');
+  assert.deepEqual(end.status, { kind: 'signaled', signal: 'SIGKILL', coreDumped: false });
+  assert.equal(stopped, 1);
+  // Known to another object too, from the exit record.
+  const other = await on.factory.load(container.id);
+  assert.deepEqual((await other.wait()).status, end.status);
+  await again.destroy();
+});
+
+test('what CRIU would lose is refused before anything happens', { requires: ['root'] }, async t => {
+  const bundle = makeBundle(t, { process: { args: ['/bin/sleep', '1000'] } });
+  const config = await loadConfig(bundle, {});
+  const on = await fixture(t);
+  const image = makeDirectory(t);
+  const wrong = { ...config, landlock: { read: ['/'], write: [], execute: ['/'] } };
+  await assert.rejects(
+    on.factory.restore('none', wrong, new Process({ args: ['x'] }), { imagePath: image }),
+    { code: 'ERR_UNSUPPORTED', message: /landlock/ },
+  );
+  const container = await on.create();
+  await assert.rejects(container.checkpoint({ imagePath: image }), { code: 'ERR_CONTAINER_NOT_EXIST' });
+  assert.deepEqual(await on.factory.list(), []);
+});
