@@ -21,9 +21,8 @@ export const versionText = (version: number): string =>
   [Math.trunc(version / 10000), Math.trunc(version / 100) % 100, version % 100].join('.');
 
 /** Absolute directories only: this runs as root, and its working directory may be anybody's (CVE-2026-84042). */
-function findCriu(): string {
-  const { PATH = '' } = process.env;
-  for (const directory of [...PATH.split(':'), '/usr/sbin', '/sbin']) {
+export function findCriu(directories: readonly string[]): string {
+  for (const directory of directories) {
     if (!directory.startsWith('/')) continue;
     const path = join(directory, 'criu');
     try {
@@ -40,7 +39,8 @@ const known = new Map<string, Program>();
 
 /** @param wanted As in `Program.version`; `what` needs it. @throws {CriuError} ERR_CRIU_MISSING, ERR_CRIU_VERSION, ERR_CRIU_UNABLE */
 export async function requireCriu(binding: Binding): Promise<Program> {
-  const path = findCriu();
+  const { PATH = '' } = process.env;
+  const path = findCriu([...PATH.split(':'), '/usr/sbin', '/sbin']);
   const stat = statSync(path);
   // A daemon lives longer than a package.
   const key = `${path}\n${stat.dev}\n${stat.ino}\n${stat.mtimeMs}`;
