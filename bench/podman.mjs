@@ -40,7 +40,21 @@ const words = [
   ...['--cgroup-manager', systemd ? 'systemd' : 'cgroupfs'],
 ];
 const image = 'localhost/bench:1';
-const run = path => [...words, '--runtime', path, 'run', '--rm', '--network', 'none', image, '/bin/true'];
+const run = path => [
+  ...words,
+  '--runtime',
+  path,
+  'run',
+  '--rm',
+  '--ulimit',
+  'nofile=1000:1000',
+  '--ulimit',
+  'nproc=4000:4000',
+  '--network',
+  'none',
+  image,
+  '/bin/true',
+];
 
 function once(path) {
   const begun = process.hrtime.bigint();

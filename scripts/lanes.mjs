@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const lanes = ['host', 'v2', 'systemd', 'v1', 'systemd-v1', 'engines'];
+const lanes = ['host', 'v2', 'systemd', 'v1', 'systemd-v1'];
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
 /** @returns {{ lines: string[], problems: string[], notes: string[] }} */

@@ -117,15 +117,49 @@ export function inTerminal(file: string, words: readonly string[], options?: Run
   return run('script', ['-qefc', line, '/dev/null'], { ...options, openInput: true });
 }
 
-/** The cgroup of a process on cgroup v2, as a directory. */
-export function cgroupOf(pid: number): string {
-  const path = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1] ?? '';
-  // A process below init's own (systemd-like images) would be deeper; the test image has none.
-  return join('/sys/fs/cgroup', path);
+/** A container's limits as the kernel has them, on either version of cgroups. */
+export class Cgroup {
+  readonly #directories = new Map<string, string>();
+  readonly #v2: boolean;
+
+  constructor(pid: number) {
+    const text = readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+    this.#v2 = existsSync('/sys/fs/cgroup/cgroup.controllers');
+    for (const [, controllers = '', path = ''] of text.matchAll(/^\d+:([^:]*):(.*)$/gm))
+      for (const controller of controllers.split(','))
+        this.#directories.set(controller, join('/sys/fs/cgroup', controller.replace(/^name=/, ''), path));
+  }
+
+  directory(controller: string): string {
+    return this.#directories.get(this.#v2 ? '' : controller) ?? '';
+  }
+
+  #read(controller: string, file: string): string {
+    return readFileSync(join(this.directory(controller), file), 'utf8').trim();
+  }
+
+  /** Bytes of memory, number of processes, microseconds of processor time in a period. */
+  limits(): readonly string[] {
+    if (this.#v2) return ['memory.max', 'pids.max', 'cpu.max'].map(file => this.#read('', file));
+    const [quota, period] = ['quota', 'period'].map(word => this.#read('cpu', `cpu.cfs_${word}_us`));
+    return [
+      this.#read('memory', 'memory.limit_in_bytes'),
+      this.#read('pids', 'pids.max'),
+      `${quota === '-1' ? 'max' : quota} ${period}`,
+    ];
+  }
+
+  frozen(): boolean {
+    if (this.#v2) return /frozen 1/.test(this.#read('', 'cgroup.events'));
+    return this.#read('freezer', 'freezer.state') === 'FROZEN';
+  }
+
+  gone(): boolean {
+    return !existsSync(this.directory('memory'));
+  }
 }
 
-export const fileIn = (directory: string, name: string): string =>
-  readFileSync(join(directory, name), 'utf8').trim();
+export const underSystemd = existsSync('/run/systemd/system');
 
 /** State of containers that nrunc keeps where engines that give no --root look for it. */
 export function keptStates(root = '/run/libcontainer'): string[] {
@@ -139,20 +173,30 @@ export const factsScript = [
   'cat /proc/self/attr/current 2>/dev/null | tr -d "\\000"',
   "cut -d' ' -f4- /proc/self/mountinfo | sed -E 's/ (shared|master|propagate_from):[0-9]+//g; s/^[^ ]* //'",
   'ls -ln /dev | tail -n +2 | sed -E "s/ [A-Z][a-z]{2} .* / /"',
-  'cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu.weight',
+  'cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu.weight 2>/dev/null',
   'env | sort | grep -vE "^(HOSTNAME|container|SHLVL|_)="',
   'ulimit -a; umask; pwd; cat /proc/self/limits',
   'for n in cgroup ipc mnt net pid uts user; do [ "$(readlink /proc/self/ns/$n)" = "$(readlink /proc/1/ns/$n)" ] && echo same $n; done',
 ].join('; ');
 
-/** @param names What is different in each container, and what stands for it. */
+/**
+ * What is different by intent: a masked directory of ours holds nothing (size, nr_inodes), a tmpfs has the mode of the
+ * directory below it from its mount on (runc changes it afterwards).
+ */
+const intended = /,size=4k,nr_inodes=1$|,mode=755$/;
+/** runc 1.1 leaves the directory of the hierarchies of cgroup v1 writable when the mount is to be read-only. */
+const cgroupDirectory = /^(\/sys\/fs\/cgroup) r[ow],(.* - tmpfs )/;
+
+/** Lines in an order of their own: Podman gives its mounts in another one each time. @param names What is different in each container, and what stands for it. */
 export function comparable(facts: string, names: { readonly [text: string]: string }): string[] {
   let text = facts;
   for (const [name, word] of Object.entries(names)) if (name !== '') text = text.replaceAll(name, word);
   return text
     .replace(/lowerdir=\S+/g, 'lowerdir=…')
     .replace(/\b[0-9a-f]{64}\b/g, '<id>')
-    .split('\n');
+    .split('\n')
+    .map(line => line.replace(intended, '').replace(cgroupDirectory, '$1 $2'))
+    .sort();
 }
 
 export function makeTree(...directories: readonly string[]): void {

@@ -26,7 +26,7 @@ async function judge(change: (lane: string) => Partial<LaneRecord> | undefined):
     judge: (records: Map<string, LaneRecord>) => Judgement;
   };
   const records = new Map<string, LaneRecord>();
-  for (const lane of ['host', 'v2', 'systemd', 'v1', 'systemd-v1', 'engines']) {
+  for (const lane of ['host', 'v2', 'systemd', 'v1', 'systemd-v1']) {
     const changed = change(lane);
     if (changed !== undefined)
       records.set(lane, { leaks: [], second: [], tests: [row('a', 'passed')], ...changed });
@@ -49,7 +49,6 @@ test('judge() prints one line per lane and finds nothing wrong with good lanes',
     'systemd: 2 passed, 0 failed, 0 skipped',
     'v1: 2 passed, 0 failed, 0 skipped',
     'systemd-v1: 2 passed, 0 failed, 0 skipped',
-    'engines: 2 passed, 0 failed, 0 skipped',
   ]);
 });
 
@@ -71,7 +70,6 @@ test('judge() accepts a test that one lane skipped and another ran', async () =>
 test('judge() finds a missing lane, an empty one, a failure, a leak', async () => {
   const { problems, notes } = await judge(lane => {
     if (lane === 'v1') return undefined;
-    if (lane === 'engines') return {};
     if (lane === 'systemd') return { tests: [row('a', 'skipped', 'x')] };
     if (lane === 'v2')
       return { tests: [{ ...row('a', 'failed'), error: 'Error: broken limit' }, row('c', 'passed')] };
