@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import { initSources } from './init-flags.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 process.chdir(root);
@@ -41,7 +42,7 @@ const common = [
 ];
 const native = {
   init: () => {
-    const objects = [...sources('addon/init'), ...sources('addon/init/steps')].map(source => {
+    const objects = initSources().map(source => {
       const object = join(output, `${source.replaceAll('/', '-')}.o`);
       const flags = [
         '-fsanitize=fuzzer-no-link',

@@ -1,6 +1,6 @@
-// node scripts/mutants.mjs [--only NAME,…] [--write]: takes one defence away at a time (scripts/mutants-table.mjs) and looks
+// node scripts/mutants.mjs [--only NAME,…] [--write] [--build | --built]: takes one defence away at a time (scripts/mutants-table.mjs) and looks
 // whether the test of its row goes red. In a VM only, since a mutant does to its host what the defence is there to prevent.
-// --write records what was seen in docs/mutants.md. A mutant that nothing notices ends with status 1.
+// --write records what was seen in docs/mutants.md; --build only builds, --built runs what was built. A mutant that nothing notices ends with status 1.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -18,6 +18,8 @@ const { values: options } = parseArgs({
     only: { type: 'string', default: '' },
     guest: { type: 'string' },
     write: { type: 'boolean', default: false },
+    build: { type: 'boolean', default: false },
+    built: { type: 'boolean', default: false },
   },
 });
 const made = 'build/mutants';
@@ -208,14 +210,14 @@ if (options.guest !== undefined) {
   process.exitCode = guest(options.guest.split(','));
 } else {
   const chosen = rows.filter(([name]) => options.only.split(',').some(part => name.includes(part)));
-  await prepare(chosen);
+  if (!options.built) await prepare(chosen);
   const said = [];
-  for (const profile of new Set(chosen.map(profileOf))) {
+  for (const profile of options.build ? [] : new Set(chosen.map(profileOf))) {
     const names = chosen.filter(row => profileOf(row) === profile).map(([name]) => name);
     said.push(...(await inGuest(profile, names)));
   }
   if (options.write) write(said);
   const red = said.filter(({ mark }) => mark === 'red').length;
-  console.log(`mutants: ${red} of ${chosen.length} noticed`);
-  process.exitCode = red === chosen.length ? 0 : 1;
+  if (!options.build) console.log(`mutants: ${red} of ${chosen.length} noticed`);
+  process.exitCode = options.build || red === chosen.length ? 0 : 1;
 }

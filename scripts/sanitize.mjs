@@ -1,4 +1,4 @@
-// npm run sanitize -- [--build] [--undefined] [--valgrind] [TEST FILES…]: the addon and init under AddressSanitizer and
+// npm run sanitize -- [--build | --built] [--undefined] [--valgrind] [TEST FILES…]: the addon and init under AddressSanitizer and
 // UndefinedBehaviorSanitizer, and the integration and native tests with them. The sanitized files are in build/sanitize; a
 // mount namespace of this run alone has them in the place of the others. init is a dynamic executable of glibc then (musl has
 // no ASan); --undefined: the static one of musl as it is shipped, with traps where behaviour is undefined (SIGILL).
@@ -20,6 +20,7 @@ const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     build: { type: 'boolean', default: false },
+    built: { type: 'boolean', default: false },
     undefined: { type: 'boolean', default: false },
     valgrind: { type: 'boolean', default: false },
     filter: { type: 'string', default: '' },
@@ -124,8 +125,10 @@ function reports() {
   return names.length;
 }
 
-rmSync(made, { recursive: true, force: true });
-buildAll();
+if (!options.built) {
+  rmSync(made, { recursive: true, force: true });
+  buildAll();
+}
 if (!options.build) {
   const files = positionals.length > 0 ? positionals : [];
   const good = options.valgrind ? memcheck(files) : test(files);

@@ -314,6 +314,7 @@ test('sendmsg can be decided as well: init does not need it to hand its listener
   assert.match(await outputOf(prepared), /cross-device/);
   assert.deepEqual(seen, ['ip', 'ip', 'ip']);
   await container.destroy({ force: true });
+  init.stdout?.destroy();
 });
 
 test('listenerPath with a profile that refuses sendmsg: the agent gets its descriptor', {

@@ -79,6 +79,13 @@ Result apply_bind_flags(Init& init, const Request& request, int mount) {
   return set_attributes(init, mount, set, clear, false, request.target);
 }
 
+// For mount(2). Without a word about atime the kernel keeps what is there, so what takes it back needs one.
+uint64_t remount_flags(const Request& request) {
+  const uint64_t wanted = request.flags & attribute_flags, about = atime_flags | MS_NODIRATIME;
+  const uint64_t plain = (wanted & about) == 0 && (request.cleared & about) != 0 ? MS_RELATIME : 0;
+  return MS_BIND | MS_REMOUNT | wanted | plain;
+}
+
 Result apply_after(Init& init, const Request& request, const Message& message, int mount) {
   if ((request.recursive_set | request.recursive_clear) != 0 &&
       set_attributes(init, mount, request.recursive_set, request.recursive_clear, true, request.target) !=
@@ -131,8 +138,7 @@ Result bind_detached(Init& init, const Request& request, Fd& target, Fd& tree) {
   if (attach(init, tree.get(), target.get(), request.target) != Result::ok) return Result::failed;
   // The same descriptor is the attached mount now, which mount(2) can change.
   return set ? Result::ok
-             : classic_mount(init, "", tree.get(), request.target, "",
-                             MS_BIND | MS_REMOUNT | (request.flags & attribute_flags), "");
+             : classic_mount(init, "", tree.get(), request.target, "", remount_flags(request), "");
 }
 
 Result bind_classic(Init& init, const Request& request, Fd& mount) {
@@ -155,7 +161,7 @@ Result bind_classic(Init& init, const Request& request, Fd& mount) {
     return Result::failed;
   const uint64_t wanted = request.flags & attribute_flags;
   if (wanted == 0 && request.cleared == 0) return Result::ok;
-  return classic_mount(init, "", mount.get(), request.target, "", MS_BIND | MS_REMOUNT | wanted, "");
+  return classic_mount(init, "", mount.get(), request.target, "", remount_flags(request), "");
 }
 
 Result bind(Init& init, const Request& request, const Message& message, Fd& mount) {
