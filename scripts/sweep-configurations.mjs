@@ -1,7 +1,7 @@
 // What scripts/sweep.mjs starts, and which components of its paths a container controls.
 
 const look =
-  'cat /etc/passwd /etc/file /secret/file /data/file /data/n/file /place/file file 2>&1; for f in /kept/file /kept/dir/new /proc/sys/kernel/core_pattern /proc/sysrq-trigger /etc/file; do (echo evil > $f) 2>&1; done; echo looked';
+  'cat /etc/passwd /etc/file /secret/file /data/file /data/n/file /place/file file 2>&1; for f in /kept/file /kept/dir/new /etc/file; do (echo evil > $f) 2>&1; done; (echo 2 > /proc/sys/vm/stat_interval) 2>&1; test -w /proc/sysrq-trigger -a -f /proc/sysrq-trigger -a -d /proc/1 && echo secret of the host; echo looked';
 const programs = ['sh', 'cat', 'echo', 'true', 'sleep', 'ls'];
 
 /** Trees of the image and of a volume that two containers share; undefined: a directory. */

@@ -1,4 +1,4 @@
-// node scripts/sweep.mjs [--all | --sample N] [--config NAME] [--seed N] [--seconds N]: holds init before its k-th system
+// node scripts/sweep.mjs [--all | --sample N] [--config NAME] [--match 'COMPONENT: KIND'] [--seed N] [--seconds N]: holds init before its k-th system
 // call that takes a path, swaps one component of a path that a container controls (or mounts something over it), lets it go
 // on, perhaps for one call only, and compares the host with before. Every k, every component, every kind of swap: --all
 // (hours), in an order that the seed makes, so that what --seconds cuts off is a sample; --sample N takes N of them per
@@ -34,6 +34,7 @@ const { values: options } = parseArgs({
     all: { type: 'boolean', default: false },
     sample: { type: 'string', default: '60' },
     config: { type: 'string', default: '' },
+    match: { type: 'string', default: '' },
     seed: { type: 'string', default: '1' },
     seconds: { type: 'string', default: '36000' },
     checkout: { type: 'string', default: root },
@@ -93,6 +94,8 @@ const sysctls = [
   'vm/overcommit_memory',
   'vm/stat_interval',
 ];
+/** What the container's program tries to change: nothing suffers from another value until it is put back. */
+const interval = readFileSync('/proc/sys/vm/stat_interval', 'utf8');
 const host = () => ({
   canary: look(canary),
   kept: look(kept),
@@ -301,7 +304,9 @@ function every(calls, components, next) {
   const cases = [];
   for (let k = 0; k < calls; k++)
     for (const component of components)
-      for (const kind of kinds) if (applies({ component, kind })) cases.push({ k, component, kind });
+      for (const kind of kinds)
+        if (applies({ component, kind }) && `${component}: ${kind}`.includes(options.match))
+          cases.push({ k, component, kind });
   for (let at = cases.length - 1; at > 0; at--) {
     const other = Math.floor(next() * (at + 1));
     [cases[at], cases[other]] = [cases[other], cases[at]];
@@ -342,6 +347,7 @@ async function sweep(engine, name, configuration) {
         `${problems.length > 0 ? 'HIT' : 'ok '} ${name} k=${one.k} ${one.component}: ${one.kind}: ${result.outcome} ${result.code ?? ''}`,
       );
     if (problems.length > 0) {
+      writeFileSync('/proc/sys/vm/stat_interval', interval);
       found.push({ ...one, problems });
       console.log(
         JSON.stringify(

@@ -76,8 +76,11 @@ struct Init {
   size_t made_length = 0;
   char made_path[256];  // its path, up to the last slash
   bool fresh = false;   // the last target is a directory just made in made_parent
-  Fd null;              // verified /dev/null of the container
-  Fd mask;              // the one empty read-only tmpfs over masked directories
+  // What was mounted on /proc and /sys: paths below them are protected there, wherever the names lead by
+  // then.
+  Fd proc_mount, sys_mount;
+  Fd null;  // verified /dev/null of the container
+  Fd mask;  // the one empty read-only tmpfs over masked directories
   // Mounts that become read-only when nothing more is made in them: remounted by these, since by then a name
   // could lead to another mount (GHSA-3q8j-pf29-vwv8, CVE-2026-115521).
   Fd late[max_late];

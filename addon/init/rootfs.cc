@@ -23,6 +23,10 @@ static Fd open_beneath(int directory, const char* path, int flags, uint64_t reso
   }
 }
 
+Fd open_in_mount(const Fd& mount, const char* path, int flags) {
+  return open_beneath(mount.get(), path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+}
+
 Fd open_in_root(Init& init, const char* path, int flags, uint64_t resolve) {
   return open_beneath(init.root.get(), path[0] == 0 ? "." : path, flags,
                       RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve);

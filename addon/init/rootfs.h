@@ -12,6 +12,8 @@ namespace init {
 // The root's descriptor; opens "/" when no rootfs was opened before (a process that joined a container).
 Result need_root(Init& init);
 // openat2 in the root. `resolve` adds RESOLVE_* flags. Invalid Fd and errno on failure.
+// A path below what is mounted, whatever the way to the mount is by now.
+Fd open_in_mount(const Fd& mount, const char* path, int flags);
 Fd open_in_root(Init& init, const char* path, int flags, uint64_t resolve = 0);
 
 enum class Make { directory, file };

@@ -266,6 +266,10 @@ Result steps::mount(Init& init, const Message& message) {
     init.failure.reason = "";
     result = Result::ok;
   }
+  if (result == Result::ok && mount && strcmp(request.target, "/proc") == 0)
+    init.proc_mount = Fd(call(SYS_fcntl, mount.get(), F_DUPFD_CLOEXEC, 3));
+  if (result == Result::ok && mount && strcmp(request.target, "/sys") == 0)
+    init.sys_mount = Fd(call(SYS_fcntl, mount.get(), F_DUPFD_CLOEXEC, 3));
   if (result != Result::ok || !message.flag(12)) return result;
   if (init.late_count == Init::max_late)
     return init.refused(E2BIG, "ERR_UNSUPPORTED", "more than 256 mounts that become read-only late");

@@ -11,12 +11,44 @@
 
 namespace init {
 
-// A path that is not there needs no protection. `found` false: leave it.
+static const Fd* kernel_mount(const Init& init, const char* path, const char*& below) {
+  static constexpr size_t proc = sizeof "/proc/" - 1, sys = sizeof "/sys/" - 1;
+  if (init.proc_mount && strncmp(path, "/proc/", proc) == 0) {
+    below = path + proc;
+    return &init.proc_mount;
+  }
+  if (init.sys_mount && strncmp(path, "/sys/", sys) == 0) {
+    below = path + sys;
+    return &init.sys_mount;
+  }
+  return nullptr;
+}
+
+static bool same_file(const Fd& one, const Fd& other) {
+  struct stat a, b;
+  return fstat(one.get(), &a) == 0 && fstat(other.get(), &b) == 0 && a.st_dev == b.st_dev &&
+         a.st_ino == b.st_ino;
+}
+
+// A path that is not there needs no protection: `target` stays empty. What is below /proc and /sys is looked
+// for in what was mounted there. By name alone, somebody who renames the mount point away for the moment of
+// the look (another container on the same rootfs can) would have the path passed over, and it is writable
+// when he has put it back.
 static Result open_existing(Init& init, const char* path, Fd& target) {
   if (need_root(init) != Result::ok) return Result::failed;
   target = open_in_root(init, path, O_PATH);
-  if (target || errno == ENOENT || errno == ENOTDIR) return Result::ok;
-  return init.failed("openat2", Raw{"rootfs"}, path, Raw{"O_PATH"});
+  if (!target && errno != ENOENT && errno != ENOTDIR)
+    return init.failed("openat2", Raw{"rootfs"}, path, Raw{"O_PATH"});
+  const char* below = nullptr;
+  const Fd* const mount = kernel_mount(init, path, below);
+  if (mount == nullptr) return Result::ok;
+  Fd held = open_in_mount(*mount, below, O_PATH);
+  if (!held && errno != ENOENT && errno != ENOTDIR) return init.failed("openat2", Raw{"mount"}, path);
+  if (!held && !target) return Result::ok;
+  if (!held || !target || !same_file(held, target))
+    return init.refused(EAGAIN, "ERR_ESCAPE", "the path led elsewhere than to what was mounted");
+  target = static_cast<Fd&&>(held);
+  return Result::ok;
 }
 
 static constexpr uint64_t readonly_remount = MS_BIND | MS_REMOUNT | MS_RDONLY;
