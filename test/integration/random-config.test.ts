@@ -7,38 +7,39 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { LibcontainerError, LinuxFactory, loadConfig, Process } from '../../lib/index.ts';
-import { containerId, makeBundle, makeStateRoot, rootfs } from '../harness/bundle.ts';
+import { ConfigError, LibcontainerError, LinuxFactory, loadConfig, Process } from '../../lib/index.ts';
+import { containerId, makeBundle, makeStateRoot } from '../harness/bundle.ts';
 import { slowness, text, within } from '../harness/deadline.ts';
-import { defaultSpec, type SpecDocument } from '../harness/spec.ts';
 import { test } from '../harness/test.ts';
-import { apply, expected, observed, type Wanted, wanted } from './random-spec.ts';
+import { type Drawn, documents, expected, forRunc, idleRows, observed } from './random-spec.ts';
+import { wrongFor } from './schema-arbitrary.ts';
 import './warm.ts';
 
 const runs = Number(process.env.LIBCONTAINER_RANDOM_RUNS ?? (slowness > 1 ? 4 : 20));
+const timeoutMs = 60_000 + runs * 3_000;
 const settings = {
+  // Shrinking ends in time to tell what was found.
+  interruptAfterTimeLimit: timeoutMs / 2,
+  markInterruptAsFailure: true,
   numRuns: runs,
+  // Else the report has the document alone.
+  includeErrorInReport: true,
   ...(process.env.LIBCONTAINER_RANDOM_SEED === undefined
     ? {}
     : { seed: Number(process.env.LIBCONTAINER_RANDOM_SEED) }),
 };
-const timeoutMs = 60_000 + runs * 3_000;
 
-function documentOf(want: Wanted): SpecDocument {
-  const document = defaultSpec(rootfs);
-  apply(document, want);
-  return document;
-}
-
-async function withLibrary(bundle: string, root: string): Promise<string> {
+/** What the program wrote, and the annotations that the state shows while it runs. */
+async function withLibrary(bundle: string, root: string): Promise<{ output: string; annotations: unknown }> {
   const config = await loadConfig(bundle);
   const container = await new LinuxFactory({ root }).create(containerId('random'), config);
   try {
     const process = new Process({ args: ['/bin/true'], ...config.process, stdout: 'pipe' });
     await within(container.run(process), 'the start');
-    const output = text(process.stdout ?? assert.fail());
+    const { annotations = {} } = await container.ociState();
+    const output = text(process.stdout ?? assert.fail(), 30_000);
     await within(process.wait(), 'the end');
-    return await output;
+    return { output: await output, annotations };
   } finally {
     await container.destroy({ force: true });
   }
@@ -63,27 +64,51 @@ test(`random configurations, ${runs}: the container is what its config.json says
     'process.rlimits',
     'process.noNewPrivileges',
     'process.oomScoreAdj',
+    'process.cwd',
+    'process.env',
+    'process.scheduler.policy',
+    'process.scheduler.nice',
+    'process.ioPriority',
+    'hostname',
+    'domainname',
+    'annotations',
+    'linux.namespaces[].type',
+    'linux.timeOffsets',
+    'linux.devices',
+    'linux.personality.domain',
     'linux.sysctl',
     'linux.maskedPaths',
     'linux.readonlyPaths',
     'linux.resources.pids.limit',
     'linux.resources.memory.limit',
+    'linux.resources.cpu.quota',
+    'linux.resources.cpu.period',
     'mounts[].options',
   ],
 }, async t => {
   const bundle = makeBundle(t);
   const root = makeStateRoot(t);
+  const file = join(bundle, 'config.json');
+  let compared = 0;
   await fc.assert(
-    fc.asyncProperty(wanted, async want => {
-      writeFileSync(join(bundle, 'config.json'), JSON.stringify(documentOf(want)));
-      assert.deepEqual(observed(await withLibrary(bundle, root), want), expected(want));
-      // runc knows ids below 2^31 only.
-      const known = want.user.uid < 2 ** 31 && want.user.gid < 2 ** 31;
-      if (known && process.env.LIBCONTAINER_RANDOM_RUNC === '1')
-        assert.deepEqual(observed(withRunc(bundle), want), expected(want), 'runc');
+    fc.asyncProperty(documents, async document => {
+      writeFileSync(file, JSON.stringify(document));
+      const { output, annotations } = await withLibrary(bundle, root);
+      assert.deepEqual(observed(output, document), expected(document));
+      assert.deepEqual(annotations, document.annotations ?? {});
+      const known = process.env.LIBCONTAINER_RANDOM_RUNC === '1' ? forRunc(document) : undefined;
+      if (known === undefined) return;
+      compared += 1;
+      writeFileSync(file, JSON.stringify(known));
+      assert.deepEqual(observed(withRunc(bundle), known), expected(known), 'runc');
     }),
     settings,
   );
+  if (compared > 0) t.diagnostic(`runc too for ${compared}`);
+});
+
+test('the table of the random configurations names properties of the schema', () => {
+  assert.deepEqual(idleRows(), []);
 });
 
 /** All places of a document. */
@@ -102,13 +127,21 @@ const odd = fc.oneof(
   fc.constantFrom({ type: 'x' }, ['x'], [{}], [null], { a: { b: 1 } }),
 );
 
-function mutate(document: SpecDocument, where: number, value: unknown): SpecDocument {
-  const all = places(document);
-  const path = all[where % all.length] ?? assert.fail();
-  let holder: unknown = document;
-  for (const key of path.slice(0, -1)) holder = Reflect.get(Object(holder), key);
+const valueAt = (document: unknown, path: readonly (string | number)[]): unknown => {
+  let value = document;
+  for (const key of path) value = Reflect.get(Object(value), key);
+  return value;
+};
+
+function put(document: Drawn, path: readonly (string | number)[], value: unknown): void {
   const last = path.at(-1) ?? assert.fail();
-  Reflect.set(Object(holder), last, value);
+  Reflect.set(Object(valueAt(document, path.slice(0, -1))), last, value);
+}
+
+function mutate(drawn: Drawn, where: number, value: unknown): Drawn {
+  const document = structuredClone(drawn);
+  const all = places(document);
+  put(document, all[where % all.length] ?? assert.fail(), value);
   return document;
 }
 
@@ -120,8 +153,8 @@ test(`mutated configurations, ${runs}: a typed error or a container, never a cra
   const bundle = makeBundle(t);
   const root = makeStateRoot(t);
   await fc.assert(
-    fc.asyncProperty(wanted, fc.nat(), odd, async (want, where, value) => {
-      const document = mutate(documentOf(want), where, value);
+    fc.asyncProperty(documents, fc.nat(), odd, async (drawn, where, value) => {
+      const document = mutate(drawn, where, value);
       writeFileSync(join(bundle, 'config.json'), JSON.stringify(document));
       try {
         await withLibrary(bundle, root);
@@ -132,5 +165,41 @@ test(`mutated configurations, ${runs}: a typed error or a container, never a cra
       assert.deepEqual(await new LinuxFactory({ root }).list(), []);
     }),
     settings,
+  );
+});
+
+/** Places that the schema describes: not below what it ignores. */
+const described = (path: readonly (string | number)[]): boolean =>
+  !path.some(
+    key =>
+      typeof key === 'string' &&
+      (/^x[A-Z][a-z]+$/.test(key) || ['vm', 'windows', 'solaris', 'zos', 'freebsd'].includes(key)),
+  );
+
+test(`invalid configurations, ${runs * 5}: a value of a wrong type is refused, whatever it is, by its path`, {
+  timeoutMs,
+}, async t => {
+  const bundle = makeBundle(t);
+  const wrong = documents.chain(document => {
+    const known = places(document).filter(described);
+    return fc.nat(known.length - 1).chain(at => {
+      const path = known[at] ?? assert.fail();
+      return wrongFor(valueAt(document, path)).map(value => ({ document, path, value }));
+    });
+  });
+  await fc.assert(
+    fc.asyncProperty(wrong, async ({ document, path, value }) => {
+      const changed = structuredClone(document);
+      put(changed, path, value);
+      writeFileSync(join(bundle, 'config.json'), JSON.stringify(changed));
+      await assert.rejects(loadConfig(bundle), error => {
+        assert.ok(error instanceof ConfigError, String(error));
+        assert.equal(error.code, 'ERR_SPEC_INVALID');
+        const first = path.find(key => typeof key === 'string') ?? '';
+        assert.ok(error.message.includes(String(first)), `${error.message} names ${path.join('.')}`);
+        return true;
+      });
+    }),
+    { ...settings, numRuns: runs * 5 },
   );
 });
