@@ -64,7 +64,7 @@ const placed = [
   { files: /cgroup-mounts/, profiles: [...layouts, 'systemd-v1'] },
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
   { files: /integration\/criu/, profiles: ['v2'] },
-  { files: /differential|package|tarball|sandbox-fixture|readme|host-only/, profiles: [] },
+  { files: /differential|package|tarball|sandbox-fixture|readme|nested|host-only/, profiles: [] },
   { files: /nested/, profiles: ['v2'] },
 ];
 const runsIn = (file, profile) =>
