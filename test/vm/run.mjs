@@ -65,7 +65,6 @@ const placed = [
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
   { files: /integration\/criu/, profiles: ['v2'] },
   { files: /differential|package|tarball|sandbox-fixture|readme|nested|host-only/, profiles: [] },
-  { files: /nested/, profiles: ['v2'] },
 ];
 const runsIn = (file, profile) =>
   (placed.find(row => row.files.test(file))?.profiles ?? layouts).includes(profile);
