@@ -38,10 +38,10 @@ ${cri?.(this.directory, { runc: this.pathOf('runc'), nrunc: this.nrunc }) ?? ''}
       run('ctr', ['--address', this.socket, '--namespace', namespace, ...words], options);
   }
 
-  readonly ctr: Engine = this.ctrIn('test');
+  readonly ctr: Engine = this.ctrIn('test-engines');
 
   inTerminal(words: readonly string[]): Promise<Result> {
-    return inTerminal('ctr', ['--address', this.socket, '--namespace', 'test', ...words]);
+    return inTerminal('ctr', ['--address', this.socket, '--namespace', 'test-engines', ...words]);
   }
 
   async start(): Promise<void> {

@@ -39,7 +39,7 @@ async function lives(daemon: Containerd, runtime: string): Promise<readonly stri
       '--memory-limit',
       '67108864',
       '--cgroup',
-      underSystemd ? `system.slice:test:${id}` : `/test/${id}`,
+      underSystemd ? `system.slice:test:${id}` : `/test-engines/${id}`,
     ),
     ...['--env', 'A=b', '--seccomp', '--read-only', image, id],
     ...['sh', '-c', 'trap "exit 9" USR1; echo begun; while :; do sleep 1 & wait $!; done'],
@@ -52,7 +52,7 @@ async function lives(daemon: Containerd, runtime: string): Promise<readonly stri
   );
   const cgroup = new Cgroup(pid);
   assert.equal(cgroup.limits()[0], '67108864');
-  const place = underSystemd ? `test-${id}.scope` : `/test/${id}`;
+  const place = underSystemd ? `test-${id}.scope` : `/test-engines/${id}`;
   assert.ok(cgroup.directory('memory').endsWith(place), cgroup.directory('memory'));
   const facts = await output(ctr, ['task', 'exec', '--exec-id', 'facts', id, 'sh', '-c', factsScript]);
   const seven = await ctr([

@@ -37,7 +37,7 @@ async function pod(cri: CriClient, directory: string, handler: string): Promise<
     log_directory: join(directory, `logs-${handler}`),
     // Its network is the host's: a network of its own would need CNI plugins.
     linux: {
-      cgroup_parent: underSystemd ? 'system.slice' : '/test',
+      cgroup_parent: underSystemd ? 'system.slice' : '/test-engines',
       security_context: { namespace_options: network },
     },
   };

@@ -10,6 +10,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -29,6 +30,26 @@ const closers: (() => unknown)[] = [];
 export const atEnd = (close: () => unknown): void => void closers.push(close);
 after(async () => {
   for (const close of closers.reverse()) await close();
+});
+
+/** Parents that engines make for their containers' cgroups and leave behind; one that was there before is not ours. */
+const parents = ['docker', 'libpod_parent', 'test-engines'];
+function cgroupParents(): string[] {
+  const hierarchies = readdirSync('/sys/fs/cgroup').map(name => join('/sys/fs/cgroup', name));
+  return ['/sys/fs/cgroup', ...hierarchies].flatMap(at =>
+    parents.map(name => join(at, name)).filter(path => existsSync(path)),
+  );
+}
+const others = cgroupParents();
+function removeCgroups(directory: string): void {
+  for (const entry of readdirSync(directory, { withFileTypes: true }))
+    if (entry.isDirectory()) removeCgroups(join(directory, entry.name));
+  rmdirSync(directory);
+}
+// The first here is the last to be done.
+atEnd(() => {
+  // cpu and cpuacct may be two names of one directory.
+  for (const path of cgroupParents()) if (!others.includes(path) && existsSync(path)) removeCgroups(path);
 });
 
 /** A directory on tmpfs, gone at the end of the file, with what may still be mounted in it. */
