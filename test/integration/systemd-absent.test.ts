@@ -1,7 +1,10 @@
 /** The systemd driver where there is no systemd. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { CgroupError, LinuxFactory, loadConfig, Process } from '../../lib/index.ts';
 import { containerId, makeBundle, makeStateRoot, type SpecDocument } from '../harness/bundle.ts';
+import { projectRoot } from '../harness/requirements.ts';
 import { test } from '../harness/test.ts';
 
 test('--systemd-cgroup without systemd says so and how to go on; nothing is made', {
@@ -28,6 +31,13 @@ test('--systemd-cgroup without systemd says so and how to go on; nothing is made
   );
   assert.deepEqual(await factory.list(), []);
   await container.destroy();
+  // As it is built, where the systemd driver is a file of its own.
+  const nrunc = [join(projectRoot, 'dist/nrunc.cjs'), '--root', makeStateRoot(t), '--systemd-cgroup', 'run'];
+  const { status, stderr } = spawnSync(process.execPath, [...nrunc, '--bundle', bundle, containerId('sd')], {
+    encoding: 'utf8',
+  });
+  assert.notEqual(status, 0);
+  assert.match(stderr, /systemd is not what runs this system/);
   await assert.rejects(
     factory.create(containerId('sd'), { ...config, cgroupsPath: '/a/b' }),
     /expected cgroupsPath to be of format "slice:prefix:name"/,

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { CgroupError } from '../../errors.ts';
 import type { Property } from './annotations.ts';
 import { BusError, BusLost, Connection } from './connection.ts';
-import { noSystemd, unitError } from './errors.ts';
+import { noSystemd, unitError } from './refusals.ts';
 import type { Message, Value } from './wire.ts';
 
 const manager = {

@@ -1,4 +1,7 @@
-/** What systemd refuses, and where there is none, in words for who has to mend it. */
+/**
+ * What systemd refuses, and where there is none, in words for who has to mend it. Not errors.ts: the built systemd.cjs takes
+ * each module of that name from the library.
+ */
 import { CgroupError } from '../../errors.ts';
 import { BusError } from './connection.ts';
 
