@@ -116,6 +116,8 @@ async function prepare(chosen) {
   rmSync(made, { recursive: true, force: true });
   mkdirSync(join(made, 'objects'), { recursive: true });
   await buildTests('none', [...new Set(chosen.map(([, , , , filter]) => suiteOf(filter)))], new Map());
+  mkdirSync(join(made, 'none'), { recursive: true });
+  for (const program of Object.keys(programs)) buildNative('none', program, new Map());
   for (const row of chosen) {
     const [name, , , , filter] = row;
     const texts = changed(changesOf(row));
@@ -146,7 +148,8 @@ function run(bundles, filter, name) {
 }
 
 function guest(names) {
-  for (const [program, path] of Object.entries(native)) copyFileSync(path, `/tmp/kept-${program}`);
+  // Addon and init speak a protocol of their own: all of one make, whatever has been built since.
+  for (const [program, path] of Object.entries(native)) copyFileSync(join(made, 'none', program), path);
   const plain = join(made, 'none', 'test');
   const chosen = rows.filter(([name]) => names.includes(name));
   let bad = 0;
@@ -157,7 +160,7 @@ function guest(names) {
       if (existsSync(join(made, name, program))) copyFileSync(join(made, name, program), path);
     const own = join(made, name, 'test');
     const red = run(existsSync(own) ? own : plain, filter, name);
-    for (const [program, path] of Object.entries(native)) copyFileSync(`/tmp/kept-${program}`, path);
+    for (const [program, path] of Object.entries(native)) copyFileSync(join(made, 'none', program), path);
     const control = controls.get(filter);
     const good = red !== undefined && control === undefined;
     if (!good) bad += 1;
