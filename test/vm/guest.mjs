@@ -133,7 +133,7 @@ const systemdInit = [
 function shellInit(profile) {
   const v1 = [
     'mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup',
-    'for c in cpu,cpuacct cpuset memory devices freezer blkio pids net_cls,net_prio perf_event hugetlb rdma misc; do mkdir /sys/fs/cgroup/$c && mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c; done',
+    'for c in cpu,cpuacct cpuset memory devices freezer blkio pids net_cls,net_prio perf_event hugetlb; do mkdir /sys/fs/cgroup/$c && mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c; done',
     'for l in cpu cpuacct; do ln -s cpu,cpuacct /sys/fs/cgroup/$l; done',
     'for l in net_cls net_prio; do ln -s net_cls,net_prio /sys/fs/cgroup/$l; done',
     'mkdir /sys/fs/cgroup/systemd && mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd',

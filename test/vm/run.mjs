@@ -63,7 +63,6 @@ const placed = [
       /^test\/integration\/(bad-input|faults|hooks|host-process|monitor|net-devices|race|seccomp|security|spec-)/,
     profiles: ['v2', 'v1'],
   },
-  { files: /cgroup-mounts/, profiles: [...layouts, 'systemd-v1'] },
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
   { files: /integration\/criu/, profiles: ['v2'] },
   { files: /differential|package|tarball|sandbox-fixture|readme|nested|host-only/, profiles: [] },
