@@ -103,7 +103,7 @@ const rows: { readonly [path: string]: Row } = {
   'process.apparmorProfile': fc.constantFrom('', 'unconfined'),
   'process.selinuxLabel': nothing,
   'process.scheduler.policy': fc.constantFrom('SCHED_OTHER', 'SCHED_BATCH'),
-  'process.scheduler.nice': between(0, 19),
+  'process.scheduler.nice': between(0, 3),
   'process.scheduler.priority': fc.constant(0),
   'process.scheduler.flags': fc.constant([]),
   'process.scheduler.runtime': fc.constant(0),
@@ -170,7 +170,8 @@ const rows: { readonly [path: string]: Row } = {
   'linux.resources.memory.swap': { without: 'needs swap accounting: test/integration/limits*.test.ts' },
   'linux.resources.memory.swappiness': { without: 'v1 alone: test/integration/cgroups.test.ts' },
   'linux.resources.memory.disableOOMKiller': fc.constant(false),
-  'linux.resources.cpu.shares': between(2, 262_144),
+  // Beside others a smaller share, or a larger nice value, lasts for ever.
+  'linux.resources.cpu.shares': between(512, 262_144),
   // A whole processor at least: with less the script takes seconds.
   'linux.resources.cpu.quota': between(200_000, 1_000_000),
   'linux.resources.cpu.period': between(1000, 200_000),
