@@ -513,5 +513,6 @@ export function forRunc(document: Drawn): Drawn | undefined {
   delete copy.process.scheduler;
   delete copy.process.ioPriority;
   delete copy.process.apparmorProfile;
+  if (copy.linux.seccomp !== undefined) Object.assign(copy.linux.seccomp, { flags: [] });
   return copy;
 }
