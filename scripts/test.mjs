@@ -268,6 +268,8 @@ if (options.retry && broken.length > 0 && broken.length <= 10) {
       ...again,
     ];
   }
+  // The ordinary user's tests are others.
+  delete process.env.LIBCONTAINER_TEST_ONLY;
 }
 const asUser = { rows: [], leaks: [] };
 const canSwitch = process.geteuid() === 0 && !isOrdinary && options.rootless !== 'none';
