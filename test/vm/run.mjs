@@ -18,7 +18,7 @@ const { values: options, positionals } = parseArgs({
     filter: { type: 'string', default: '' },
     raw: { type: 'boolean', default: false },
     'no-setup': { type: 'boolean', default: false },
-    'limit-seconds': { type: 'string', default: '1800' },
+    'limit-seconds': { type: 'string', default: '2400' },
   },
 });
 
@@ -51,8 +51,7 @@ const placed = [
   { files: /^test\/clients\//, profiles: ['engines'] },
   { files: /^test\/integration\/fallbacks/, profiles: ['v2'] },
   { files: /^test\/integration\/cli-conformance/, profiles: [] },
-  { files: /^test\/integration\/cli-lifecycle/, profiles: ['systemd'] },
-  { files: /^test\/integration\/cli-live/, profiles: ['v1'] },
+  { files: /^test\/integration\/cli-(exec|lifecycle|live)\./, profiles: layouts },
   // Of what the host has set up: seen on the host lane only so far.
   { files: /^test\/integration\/(cli-sandbox|sandbox|doctor|rootfs|tarball)/, profiles: [] },
   { files: /^test\/integration\/(cli|nrunc|pool|observe|errors)/, profiles: ['v2'] },
@@ -60,7 +59,7 @@ const placed = [
   // The same kernel and the same file systems under systemd as without: what they look at is the same.
   {
     files:
-      /^test\/integration\/(bad-input|faults|hooks|host-process|monitor|net-devices|race|seccomp|security|spec-)/,
+      /^test\/integration\/(bad-input|faults|hooks|host-process|net-devices|race|seccomp|security|spec-)/,
     profiles: ['v2', 'v1'],
   },
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
