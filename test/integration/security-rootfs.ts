@@ -147,7 +147,7 @@ export const rootfsRows: { readonly [row: string]: Hostile } = {
     patch: (spec, canary) => withMount(spec, '/etc/resolv.conf', join(canary, 'file')),
   },
   'N1: CVE-2026-87766: the working directory is below a link': {
-    plant: (rootfs, canary) => symlinkSync(canary, join(rootfs, 'work')),
-    patch: spec => ({ ...spec, process: { ...spec.process, cwd: '/work/here' } }),
+    plant: (rootfs, canary) => symlinkSync(canary, join(rootfs, 'srv')),
+    patch: spec => ({ ...spec, process: { ...spec.process, cwd: '/srv/here' } }),
   },
 };
