@@ -2,6 +2,20 @@
 import { statfsSync } from 'node:fs';
 import type { Json } from './json.ts';
 
+/** What shows the host's own state or lets it be changed: docs/security.md. */
+export const maskedPaths: readonly string[] = [
+  '/proc/acpi',
+  '/proc/asound',
+  '/proc/kcore',
+  '/proc/keys',
+  '/proc/latency_stats',
+  '/proc/timer_list',
+  '/proc/timer_stats',
+  '/proc/sched_debug',
+  '/sys/firmware',
+  '/proc/scsi',
+];
+
 /** linux/magic.h CGROUP2_SUPER_MAGIC. */
 const cgroup2Magic = 0x63677270;
 
@@ -80,18 +94,7 @@ export function defaultSpec(options: { readonly unified?: boolean } = {}): { rea
         { type: 'mount' },
         ...(unified ? [{ type: 'cgroup' }] : []),
       ],
-      maskedPaths: [
-        '/proc/acpi',
-        '/proc/asound',
-        '/proc/kcore',
-        '/proc/keys',
-        '/proc/latency_stats',
-        '/proc/timer_list',
-        '/proc/timer_stats',
-        '/proc/sched_debug',
-        '/sys/firmware',
-        '/proc/scsi',
-      ],
+      maskedPaths: [...maskedPaths],
       readonlyPaths: ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'],
     },
   };

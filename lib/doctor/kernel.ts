@@ -3,8 +3,9 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { constants, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { binding, runPlan } from '../index.ts';
+import { newFileSystem } from '../plan/new-file-system.ts';
 import { CLONE, MS } from '../plan/numbers.ts';
-import type { MountStep, Step } from '../plan/steps.ts';
+import type { Step } from '../plan/steps.ts';
 import { type Finding, fail, ok, reason, warn } from './finding.ts';
 
 const isRoot = (): boolean => process.geteuid?.() === 0;
@@ -123,29 +124,12 @@ function noUserNamespace(error: string): Finding {
     : fail('namespace.user', detail, fix);
 }
 
-const mountStep = (type: string, target: string, data = '', more: Partial<MountStep> = {}): Step => ({
-  kind: 'mount',
-  type,
-  source: type,
-  target,
-  flags: MS.NOSUID | MS.NODEV,
-  clearedFlags: 0,
-  propagation: [],
-  data,
-  recursiveSet: 0,
-  recursiveClear: 0,
-  copyUp: false,
-  optional: false,
-  lateReadonly: false,
-  ...more,
-});
-
 /** In a mount namespace that ends with the probe. */
 export async function mountFindings(): Promise<Finding[]> {
   const directory = mkdtempSync(join(tmpdir(), 'libcontainer-doctor-'));
   try {
     for (const name of ['lower', 'upper', 'work', 'merged']) mkdirSync(join(directory, name));
-    const overlay = mountStep(
+    const overlay = newFileSystem(
       'overlay',
       '/merged',
       `lowerdir=${directory}/lower,upperdir=${directory}/upper,workdir=${directory}/work`,
@@ -172,8 +156,8 @@ export async function mountFindings(): Promise<Finding[]> {
       }
     };
     const answers = {
-      tmpfs: await attempt([mountStep('tmpfs', '/merged')]),
-      proc: await attempt([mountStep('proc', '/merged')]),
+      tmpfs: await attempt([newFileSystem('tmpfs', '/merged')]),
+      proc: await attempt([newFileSystem('proc', '/merged')]),
       overlay: await attempt([overlay]),
     };
     return [
@@ -216,7 +200,10 @@ async function idmapped(
     uidMap: map,
     gidMap: map,
   };
-  const error = await attempt([mountStep('bind', '/merged', '', { flags: MS.BIND, treeSlot: 0 })], [tree]);
+  const error = await attempt(
+    [newFileSystem('bind', '/merged', '', { flags: MS.BIND, treeSlot: 0 })],
+    [tree],
+  );
   return error === undefined
     ? ok('mount.idmapped', `can be made of ${tmpdir()}`)
     : warn(

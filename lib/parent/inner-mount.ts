@@ -4,6 +4,7 @@
  */
 import { LibcontainerError } from '../errors.ts';
 import type { Binding } from '../native/binding.ts';
+import { newFileSystem } from '../plan/new-file-system.ts';
 import { MS, namespaceFlags } from '../plan/numbers.ts';
 import type { StartPlan } from '../plan/steps.ts';
 import { runPlan } from './short-plan.ts';
@@ -34,21 +35,7 @@ export async function mountInside(binding: Binding, namespace: number, mount: In
     cloneFlags: 0,
     steps: [
       { kind: 'setns', type: namespaceFlags.mount, slot: 0 },
-      {
-        kind: 'mount',
-        type,
-        source,
-        target,
-        flags,
-        clearedFlags: 0,
-        propagation: [],
-        data,
-        recursiveSet: 0,
-        recursiveClear: 0,
-        copyUp: false,
-        optional: false,
-        lateReadonly: false,
-      },
+      newFileSystem(type, target, data, { source, flags }),
       { kind: 'finish' },
     ],
   };

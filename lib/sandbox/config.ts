@@ -1,6 +1,7 @@
 /** Options → Config: an OCI configuration with everything off that a program does not need. */
 import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import type { Config } from '../config/config.ts';
+import { maskedPaths } from '../config/default-spec.ts';
 import type { Spec, SpecSeccomp } from '../config/spec.ts';
 import { availableControllers, resolveSpec } from '../index.ts';
 import type { ResolvedOptions } from './options.ts';
@@ -131,18 +132,8 @@ function linuxOf(options: ResolvedOptions): NonNullable<Spec['linux']> {
     ],
     resources: resourcesOf(options),
     ...(options.seccomp === 'none' ? {} : { seccomp: filterOf(options.seccomp) }),
-    maskedPaths: [
-      '/proc/acpi',
-      '/proc/asound',
-      '/proc/kcore',
-      '/proc/keys',
-      '/proc/latency_stats',
-      '/proc/timer_list',
-      '/proc/timer_stats',
-      '/proc/sched_debug',
-      '/proc/scsi',
-      '/proc/sysrq-trigger',
-    ],
+    // It has no sysfs.
+    maskedPaths: [...maskedPaths.filter(path => path.startsWith('/proc/')), '/proc/sysrq-trigger'],
     readonlyPaths: ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys'],
   };
 }

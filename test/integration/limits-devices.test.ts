@@ -70,8 +70,9 @@ test('weights of a disk with the BFQ scheduler, in general and for the device', 
   requires: ['root', onV2 ? 'controller:io' : 'controller:blkio'],
 }, async t => {
   // The module and the scheduler are the machine's: only a guest's are changed.
-  const disk = lane() === 'host' ? undefined : loopDisk(t, MiB);
-  if (disk === undefined) return t.skip('only a guest has a disk and a scheduler to itself');
+  if (lane() === 'host') return t.skip('only a guest has a disk and a scheduler to itself');
+  const disk = loopDisk(t, MiB);
+  if (disk === undefined) return;
   assert.equal(run('modprobe', 'bfq').status, 0);
   writeFileSync(`/sys/block/${disk.path.slice('/dev/'.length)}/queue/scheduler`, 'bfq');
   const { major, minor } = disk;
