@@ -11,7 +11,8 @@ import { ConfigError, LibcontainerError, LinuxFactory, loadConfig, Process } fro
 import { containerId, makeBundle, makeStateRoot } from '../harness/bundle.ts';
 import { slowness, text, within } from '../harness/deadline.ts';
 import { test } from '../harness/test.ts';
-import { type Drawn, documents, expected, forRunc, idleRows, observed } from './random-spec.ts';
+import { expected, observed } from './random-facts.ts';
+import { type Drawn, documents, forRunc, idleRows } from './random-spec.ts';
 import { wrongFor } from './schema-arbitrary.ts';
 import './warm.ts';
 
