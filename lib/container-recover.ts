@@ -74,7 +74,7 @@ export const criuPath = (handle: Handle): string => join(handle.directory, 'criu
 async function finish(handle: Handle, intent: OwnedIntent): Promise<void> {
   if (intent.operation === 'checkpoint') {
     const { finishCheckpoint } = await import('./container-checkpoint.ts');
-    await finishCheckpoint(handle, intent.paused);
+    await finishCheckpoint(handle, intent);
     return;
   }
   if (intent.operation === 'signal' && intent.signal === sigkill) {

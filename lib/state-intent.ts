@@ -7,6 +7,14 @@ import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { IntelRdt, Resources } from './config/config.ts';
 
+/** CRIU reads the processes, which stand still meanwhile; `paused`: they did before. Who it is, is in criu.json. */
+export interface CheckpointIntent {
+  readonly operation: 'checkpoint';
+  readonly paused: boolean;
+  /** Path of a network that is to be open when the container is gone. */
+  readonly opened?: string;
+}
+
 export type Intent =
   /** Freezing: until it is removed, the container is not known to be paused. */
   | { readonly operation: 'pause' }
@@ -14,8 +22,7 @@ export type Intent =
   | { readonly operation: 'signal'; readonly signal: number }
   /** Killing what runs and removing the cgroups; the record goes when they are gone. */
   | { readonly operation: 'destroy' }
-  /** CRIU reads the processes, which stand still meanwhile; `paused`: they did before. Who it is, is in criu.json. */
-  | { readonly operation: 'checkpoint'; readonly paused: boolean }
+  | CheckpointIntent
   /** Writing limits; the record still has the former ones. */
   | {
       readonly operation: 'set';
@@ -70,7 +77,9 @@ function isOwned(value: unknown): value is OwnedIntent {
     case 'destroy':
       return true;
     case 'checkpoint':
-      return typeof value.paused === 'boolean';
+      return (
+        typeof value.paused === 'boolean' && (value.opened === undefined || typeof value.opened === 'string')
+      );
     case 'signal':
       return Number.isSafeInteger(value.signal);
     case 'set':

@@ -14,6 +14,7 @@ import type {
 import { StartFailure } from '../parent/parent-process.ts';
 import { encodePlan } from '../plan/encode.ts';
 import type { Step } from '../plan/steps.ts';
+import { searchPath } from './program-path.ts';
 import { Session } from './rpc.ts';
 
 /** Where CRIU works; default: as this process, in its cgroup and namespaces. */
@@ -48,14 +49,9 @@ export interface CriuJob {
 /** Descriptor of CRIU's end of the socket. */
 export const socketFd = 3;
 
-/** What CRIU runs (iptables, ip, tar) is looked for by its name: in absolute directories only, whatever its directory is. */
 function environment(): string[] {
-  const { PATH = '', ...others } = process.env;
-  const standard = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
-  const given = PATH.split(':').filter(directory => directory.startsWith('/'));
-  const path = [...new Set([...given, ...standard])].join(':');
-  const entries = Object.entries(others).filter(([name]) => name === 'HOME' || name.startsWith('CRIU_'));
-  return [`PATH=${path}`, ...entries.map(([name, value]) => `${name}=${value ?? ''}`)];
+  const entries = Object.entries(process.env).filter(([name]) => name === 'HOME' || name.startsWith('CRIU_'));
+  return [`PATH=${searchPath()}`, ...entries.map(([name, value]) => `${name}=${value ?? ''}`)];
 }
 
 /**

@@ -13,13 +13,16 @@ import { StartFailure } from '../parent/parent-process.ts';
 import { hasNamespace, hasNewNamespace } from '../plan/namespaces.ts';
 import { CLONE, MS, namespaceFlags } from '../plan/numbers.ts';
 import type { MountStep, Step } from '../plan/steps.ts';
+import { ownerOutside } from '../plan/user-namespace.ts';
 import { converse } from './conversation.ts';
 import { commonOptions, externalKey, joinedPath, readDescriptors, requireExternal } from './dump.ts';
 import { type CriuJob, runSteps, socketFd, startCriu } from './job.ts';
+import { lendImages } from './lend.ts';
 import { type ExternalMount, externalMounts, nullName, verifyMounts } from './mounts.ts';
 import { makeDirectories, type RestoreOptions } from './options.ts';
 import { type Program, requireCriu, requireFeature, requireVersion } from './program.ts';
 import { type Options, RequestType } from './rpc.ts';
+import { unlockNetwork } from './unlock.ts';
 
 export interface RestoreRequest {
   readonly binding: Binding;
@@ -66,10 +69,16 @@ export async function restore(request: RestoreRequest): Promise<void> {
     return fd;
   };
   let job: CriuJob | undefined;
+  let restored = false;
+  let network: number | undefined;
+  let takeBack: (() => void) | undefined;
   const abort = (): void => job?.kill();
   try {
     const directory = options.workPath ?? options.imagePath;
     const inherited = joinedNamespaces(config, program, open);
+    network = inherited.find(({ type }) => type === 'network')?.fd;
+    const owner = ownerOutside(config);
+    if (owner !== undefined) takeBack = lendImages(options.imagePath, owner.gid);
     const opts: Options = {
       ...commonOptions(config, options),
       imagesDirFd: -1,
@@ -114,6 +123,7 @@ export async function restore(request: RestoreRequest): Promise<void> {
         { operation: 'restore', logPath: join(directory, logFile) },
         { detail: `restore: criu ended badly: ${how}` },
       );
+    restored = true;
   } catch (error) {
     job?.kill();
     // That is what has killed it.
@@ -123,6 +133,10 @@ export async function restore(request: RestoreRequest): Promise<void> {
     options.signal?.removeEventListener('abort', abort);
     job?.session.close();
     await job?.ended;
+    takeBack?.();
+    // Closed by the checkpoint, and once more by the restore; after a failure the other ends of connections wait on.
+    if (network !== undefined && job !== undefined && (restored || options.tcpEstablished !== true))
+      await unlockNetwork(network);
     for (const fd of opened) closeSync(fd);
   }
 }

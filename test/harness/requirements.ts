@@ -34,6 +34,7 @@ export type Requirement =
   | 'systemd'
   | 'no-systemd'
   | 'criu'
+  | 'criu-lazy'
   | 'apparmor'
   | 'selinux'
   | 'userns'
@@ -186,6 +187,8 @@ const probes: { readonly [word: string]: () => Finding } = {
   hybrid: () => layout('hybrid'),
   systemd: () => systemd() || 'systemd is not PID 1',
   'no-systemd': () => !systemd() || 'systemd is PID 1',
+  'criu-lazy': () =>
+    inPath('criu') === true ? runs('criu', 'check', '--feature', 'uffd-noncoop') : 'criu is not in PATH',
   criu: () => (inPath('criu') === true ? runs('criu', 'check') : 'criu is not in PATH'),
   apparmor: () =>
     readable('/sys/module/apparmor/parameters/enabled')?.trim() === 'Y' || 'AppArmor is not enabled',

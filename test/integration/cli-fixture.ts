@@ -24,6 +24,8 @@ export interface RunOptions {
   readonly input?: string;
   /** Descriptors of this process for 3, 4, …. */
   readonly fds?: readonly number[];
+  /** Standard streams are /dev/null. A pipe of Node's is a socket, and a file is of no mount of the container: CRIU knows neither. */
+  readonly noStreams?: boolean;
   /** Standard input is neither written to nor closed. */
   readonly openInput?: boolean;
 }
@@ -43,7 +45,9 @@ export function start(program: string, words: readonly string[], options: RunOpt
   const directory = mkdtempSync(join(tmpdir(), 'libcontainer-test-'));
   const files = { out: join(directory, 'out'), err: join(directory, 'err') };
   const [out, err] = [openSync(files.out, 'a'), openSync(files.err, 'a')];
-  const stdio: StdioOptions = ['pipe', out, err, ...(options.fds ?? [])];
+  const streams: StdioOptions =
+    options.noStreams === true ? ['ignore', 'ignore', 'ignore'] : ['pipe', out, err];
+  const stdio: StdioOptions = [...streams, ...(options.fds ?? [])];
   // NODE_EXTRA_CA_CERTS makes each start of Node read a bundle of certificates.
   const { NODE_EXTRA_CA_CERTS: _, NODE_OPTIONS: __, NOTIFY_SOCKET: ___, ...environment } = process.env;
   const child = spawn(program, words, {

@@ -1,65 +1,16 @@
 /** Checkpoint and restore through CRIU: what a container has is there again afterwards. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Container, loadConfig, Process } from '../../lib/index.ts';
-import { makeBundle, makeDirectory, type SpecDocument } from '../harness/bundle.ts';
+import { makeBundle, makeDirectory } from '../harness/bundle.ts';
 import { eventually, within } from '../harness/deadline.ts';
-import { type TestContext, test } from '../harness/test.ts';
+import { test } from '../harness/test.ts';
+import { counter, counting, requires } from './criu-fixture.ts';
 import { fixture } from './fixture.ts';
 
-const requires = ['root', 'criu', 'iptables'] as const;
 const timeoutMs = 60_000;
-
-/** A program that writes 1, 2, 3 … to a file of its bind mount; another bind is read-only. */
-const counting = 'i=0; while :; do i=$((i+1)); echo $i >/data/count; usleep 20000; done';
-
-function shared(t: TestContext, spec: SpecDocument): { readonly data: string } {
-  const data = makeDirectory(t);
-  const fixed = makeDirectory(t);
-  writeFileSync(join(fixed, 'word'), 'fixed');
-  spec.mounts.push(
-    { destination: '/data', type: 'bind', source: data, options: ['bind', 'rw'] },
-    { destination: '/fixed', type: 'bind', source: fixed, options: ['bind', 'ro', 'nosuid'] },
-  );
-  return { data };
-}
-
-/**
- * CRIU mounts the cgroup file systems for itself, and a mount of cgroup2 takes that file system's options along
- * (cgroup-v2.rst "Mounting"): what the host was mounted with is put back.
- */
-function keepCgroupOptions(t: TestContext): void {
-  const row = readFileSync('/proc/self/mountinfo', 'utf8').match(/^.* (\/\S+) \S+ .*- cgroup2 \S+ (\S+)$/m);
-  const [, point, options] = row ?? [];
-  if (point === undefined || options === undefined) return;
-  const remount = (): void => {
-    execFileSync('mount', ['-o', `remount,${options}`, point]);
-  };
-  t.after(remount);
-}
-
-async function counter(t: TestContext) {
-  keepCgroupOptions(t);
-  let data = '';
-  const on = await fixture(t, {
-    writable: true,
-    patch: spec => {
-      data = shared(t, spec).data;
-      return undefined;
-    },
-  });
-  const count = (): number => {
-    const file = join(data, 'count');
-    return existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0;
-  };
-  const further = (): Promise<number> => {
-    const from = count();
-    return eventually('the count goes on', () => (count() > from ? count() : undefined));
-  };
-  return { ...on, data, count, further };
-}
 
 const status = async (container: Container): Promise<string> => container.status();
 

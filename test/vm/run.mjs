@@ -47,7 +47,7 @@ const guestsAtOnce = Math.max(1, Math.min(2, availableParallelism()));
 // layout of cgroups.
 const placed = [
   { files: /^test\/native\//, profiles: ['v2'] },
-  { files: /^test\/clients\/isulad/, profiles: ['v2'] },
+  { files: /^test\/clients\/(isulad|podman-criu)/, profiles: ['v2'] },
   { files: /^test\/clients\//, profiles: ['engines'] },
   { files: /^test\/integration\/fallbacks/, profiles: ['v2'] },
   { files: /^test\/integration\/cli-conformance/, profiles: [] },
@@ -63,7 +63,7 @@ const placed = [
     profiles: ['v2', 'v1'],
   },
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
-  { files: /integration\/criu/, profiles: ['v2'] },
+  { files: /integration\/(criu|example-migrate)/, profiles: ['v2'] },
   { files: /differential|package|tarball|sandbox-fixture|readme|nested|host-only/, profiles: [] },
 ];
 const runsIn = (file, profile) =>
