@@ -16,6 +16,7 @@ import type { CheckpointIntent } from './state-intent.ts';
 export function refuseLost(id: string, config: Config): void {
   const lost: [boolean, string, string][] = [
     [config.landlock !== undefined, 'landlock', 'CRIU does not restore Landlock rules'],
+    [config.overlay !== undefined, 'overlay', 'CRIU would look for its layers by the names of descriptors'],
     [
       config.seccomp !== undefined && notifies(config.seccomp),
       'linux.seccomp with SCMP_ACT_NOTIFY',

@@ -14,6 +14,7 @@ export type {
 export { defaultSpecText } from './config/default-spec.ts';
 export type { Landlock } from './config/landlock.ts';
 export { configFromSpec, loadConfig, loadProcess, resourcesFromJson } from './config/load.ts';
+export type { Overlay, OverlayOptions } from './config/overlay.ts';
 export {
   type Command,
   Container,

@@ -4,6 +4,7 @@
  * the OCI runtime-spec; what we resolved is said in the comment. Paths are absolute.
  */
 import type { Landlock } from './landlock.ts';
+import type { Overlay } from './overlay.ts';
 
 export type NamespaceType = 'pid' | 'network' | 'ipc' | 'mount' | 'uts' | 'user' | 'cgroup' | 'time';
 
@@ -288,6 +289,8 @@ export interface Config {
   readonly seccomp?: Seccomp;
   /** Not of the specification: config/landlock.ts. */
   readonly landlock?: Landlock;
+  /** Not of the specification: config/overlay.ts. */
+  readonly overlay?: Overlay;
   /** As given (cgroupsPath); undefined: `/<id>`. */
   readonly cgroupsPath?: string;
   /** The device rules here already end with the default ones. */

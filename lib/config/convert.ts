@@ -22,6 +22,7 @@ import type {
 } from './config.ts';
 import { type Landlock, landlockOf } from './landlock.ts';
 import { idmapOption, parseMountOptions, propagations } from './mount-options.ts';
+import type { OverlayOptions } from './overlay.ts';
 import type { Spec, SpecLinux, SpecMount, SpecProcess, SpecResources } from './spec.ts';
 
 export const namespaceTypes: readonly NamespaceType[] = [
@@ -56,6 +57,8 @@ export interface ConfigOptions {
   readonly rootlessEuid?: boolean;
   /** Confines the processes to some paths of the container; counts instead of the annotations `org.libcontainer.landlock.*`. */
   readonly landlock?: Partial<Landlock>;
+  /** The root file system becomes layers: what the container changes goes into the upper one. Default: it is used as it is. */
+  readonly overlay?: OverlayOptions;
   /** Do without cgroups that cannot be made, as long as no limit needs them. Default: when the caller is not the host's root. */
   readonly rootlessCgroups?: boolean;
 }

@@ -9,6 +9,7 @@ import type { Config, ProcessConfig, Resources } from './config.ts';
 import { type ConfigOptions, convertProcess, convertResources, convertSpec } from './convert.ts';
 import { checkNamespacePaths, checkRootfs } from './host-checks.ts';
 import { type Json, parseJson } from './json.ts';
+import { resolveOverlay } from './overlay.ts';
 import type { Spec } from './spec.ts';
 import { refuseUnsupported, refuseUnsupportedProcess } from './unsupported.ts';
 import { inUserNamespace, rootlessIssues } from './user-namespace.ts';
@@ -77,7 +78,8 @@ export async function resolveSpec(spec: Spec, bundle: string, options: LoadOptio
   for (const message of [...specWarnings(spec), ...processWarnings(spec.process)]) {
     options.onWarning?.(message);
   }
-  return freeze(config);
+  if (options.overlay === undefined) return freeze(config);
+  return freeze({ ...config, overlay: await resolveOverlay(options.overlay, config) });
 }
 
 /**

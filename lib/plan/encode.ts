@@ -102,6 +102,7 @@ const messages = {
   affinity: pb.Affinity,
   userNamespace: pb.UserNamespace,
   hostView: pb.HostView,
+  overlay: pb.Overlay,
   timeNamespace: pb.TimeNamespace,
   forkInto: pb.Empty,
   firstInside: pb.Empty,

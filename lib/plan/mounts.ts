@@ -31,6 +31,25 @@ export const fillsDev = (config: Config): boolean =>
 const isLateReadonly = (mount: Mount): boolean =>
   (mount.flags & MS.RDONLY) !== 0 && (mount.type === 'tmpfs' || cleanPath(mount.destination) === '/dev');
 
+/** The layers that lie on the rootfs. In a user namespace overlayfs keeps its marks in user.* attributes (Linux 5.11). */
+export function overlaySteps(config: Config): Step[] {
+  if (config.overlay === undefined) return [];
+  const { lower, upper, work, sizeBytes } = config.overlay;
+  const options = hasNamespace(config, 'user') ? 'userxattr' : '';
+  const { mountLabel: label = '' } = config;
+  return [
+    {
+      kind: 'overlay',
+      path: config.rootfs,
+      lower,
+      ...(upper === undefined ? {} : { upper }),
+      ...(work === undefined ? {} : { work }),
+      data: label === '' ? options : withContext(options, label),
+      memory: upper === undefined ? `mode=700${sizeBytes === undefined ? '' : `,size=${sizeBytes}`}` : '',
+    },
+  ];
+}
+
 /** @param firstTree Slot of the first detached mount of `treeRequests`. */
 export function mountSteps(config: Config, cgroup: CgroupMounts, firstTree: number): Step[] {
   const steps: Step[] = [];

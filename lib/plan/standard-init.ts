@@ -10,6 +10,7 @@ import {
   fillsDev,
   lateReadonlySteps,
   mountSteps,
+  overlaySteps,
   treeRequests,
 } from './mounts.ts';
 import {
@@ -188,6 +189,8 @@ function rootfsSteps(config: Config, { cgroupMounts, hostHasKcore, fifoSlot }: S
       bind: private_,
       parentPropagation: private_ ? MS.PRIVATE : 0,
     },
+    // Every later path resolves in it, and what is made for the mounts is made in its upper layer.
+    ...overlaySteps(config),
     ...mountSteps(config, cgroupMounts, firstTreeSlot(fifoSlot)),
     // After the mounts: one of them is /dev.
     ...deviceSteps(config, hostHasKcore),

@@ -48,6 +48,21 @@ export type Step =
       readonly parentPropagation: number;
       readonly view?: number;
     }
+  /** Layers on top of the rootfs. */
+  | {
+      readonly kind: 'overlay';
+      /** Of the rootfs. */
+      readonly path: string;
+      /** The topmost first. */
+      readonly lower: readonly string[];
+      readonly upper?: string;
+      readonly work?: string;
+      /** Further options of overlayfs. */
+      readonly data: string;
+      /** Options of the tmpfs that holds the upper layer when none is given. */
+      readonly memory: string;
+      readonly views?: readonly number[];
+    }
   | MountStep
   | {
       readonly kind: 'device';

@@ -36,6 +36,11 @@ export function withHostView(
       views.push({ path: step.path, tree: false, recursive: false });
       return { ...step, view: views.length - 1 };
     }
+    if (step.kind === 'overlay') {
+      const layers = [...step.lower, step.upper, step.work].filter(path => path !== undefined);
+      views.push(...layers.map(path => ({ path, tree: false, recursive: false })));
+      return { ...step, views: layers.map((_, index) => views.length - layers.length + index) };
+    }
     if (!isBind(step)) return step;
     views.push({ path: step.source, tree: true, recursive: (step.flags & MS.REC) !== 0 });
     return { ...step, view: views.length - 1 };

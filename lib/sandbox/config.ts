@@ -35,7 +35,7 @@ export async function sandboxConfig(options: ResolvedOptions): Promise<Config> {
 type SpecMount = NonNullable<Spec['mounts']>[number];
 
 async function makeConfig(options: ResolvedOptions): Promise<Config> {
-  const { rootfs, mounts, uid, gid, hostname, network } = options;
+  const { rootfs, mounts, uid, gid, hostname, network, overlay } = options;
   const mountPoints = mounts.map(({ source, destination }) =>
     statSync(source).isDirectory() ? `${destination}/` : destination,
   );
@@ -46,7 +46,7 @@ async function makeConfig(options: ResolvedOptions): Promise<Config> {
   const homeDirectory = own === undefined ? '/tmp' : home;
   const spec: Spec = {
     ociVersion: '1.2.0',
-    root: { path: root, readonly: true },
+    root: { path: root, readonly: overlay === undefined },
     hostname,
     process: processOf(options, homeDirectory),
     mounts: [
@@ -68,7 +68,7 @@ async function makeConfig(options: ResolvedOptions): Promise<Config> {
     ],
     linux: linuxOf(options),
   };
-  return resolveSpec(spec, root);
+  return resolveSpec(spec, root, overlay === undefined ? {} : { overlay });
 }
 
 /** Of the file systems in memory: whoever is not root has no other id to give them to. */

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { isAbsolute, normalize, resolve } from 'node:path';
 import type { Seccomp } from '../config/config.ts';
+import type { OverlayOptions } from '../config/overlay.ts';
 import { LibcontainerError } from '../errors.ts';
 
 export interface SandboxMount {
@@ -18,6 +19,11 @@ export interface SandboxOptions {
   readonly rootfs?: string;
   /** What else of the host is seen inside. Default nothing. */
   readonly mounts?: readonly SandboxMount[];
+  /**
+   * The root file system becomes writable, as layers: what is written goes into `upper`, or into memory (at most `sizeBytes`,
+   * by default `tmpBytes`). Lower ones are `rootfs` alone unless given. Default: the root file system is read-only.
+   */
+  readonly overlay?: OverlayOptions;
   /** True: the host's network, with its name resolution and certificates. Default false: a loopback of its own. */
   readonly network?: boolean;
   /** Memory of all processes together, without swap. Default: no limit. Needs cgroups (see doctor). */
@@ -60,6 +66,7 @@ export interface ResolvedMount {
 export interface ResolvedOptions {
   readonly rootfs: string | undefined;
   readonly mounts: readonly ResolvedMount[];
+  readonly overlay: OverlayOptions | undefined;
   readonly network: boolean;
   readonly memoryBytes: number | undefined;
   readonly pids: number | undefined;
@@ -78,7 +85,7 @@ const wrong = (detail: string): never => {
 };
 
 const nobody = 65534;
-const mebibyte = 1 << 20;
+const defaultTmpBytes = 64 << 20;
 
 /** @throws {LibcontainerError} ERR_ARGUMENT naming the option */
 export function resolveOptions(options: SandboxOptions): ResolvedOptions {
@@ -86,11 +93,12 @@ export function resolveOptions(options: SandboxOptions): ResolvedOptions {
   return {
     rootfs: options.rootfs === undefined ? undefined : resolve(options.rootfs),
     mounts: (options.mounts ?? []).map(resolveMount),
+    overlay: options.overlay === undefined ? undefined : overlayOf(options.overlay, options.tmpBytes),
     network: options.network ?? false,
     memoryBytes: positive('memoryBytes', options.memoryBytes, 64 * 1024),
     pids: positive('pids', options.pids, 1),
     cpus: cpusOf(options.cpus),
-    tmpBytes: positive('tmpBytes', options.tmpBytes, 4096) ?? 64 * mebibyte,
+    tmpBytes: positive('tmpBytes', options.tmpBytes, 4096) ?? defaultTmpBytes,
     env: options.env ?? {},
     cwd:
       options.cwd === undefined || isAbsolute(options.cwd)
@@ -107,6 +115,18 @@ function positive(name: string, value: number | undefined, least: number): numbe
   if (value !== undefined && !(Number.isSafeInteger(value) && value >= least))
     wrong(`${name} is ${value}, not an integer from ${least} on`);
   return value;
+}
+
+/** Relative paths are this process's, as those of `rootfs` and `mounts`. */
+function overlayOf(given: OverlayOptions, tmpBytes: number | undefined): OverlayOptions {
+  const { lower, upper, work } = given;
+  const sizeBytes = given.sizeBytes ?? (upper === undefined ? (tmpBytes ?? defaultTmpBytes) : undefined);
+  return {
+    ...(lower === undefined ? {} : { lower: lower.map(path => resolve(path)) }),
+    ...(upper === undefined ? {} : { upper: resolve(upper) }),
+    ...(work === undefined ? {} : { work: resolve(work) }),
+    ...(sizeBytes === undefined ? {} : { sizeBytes }),
+  };
 }
 
 /** The kernel's shortest quota is a millisecond (sched-bwc.rst); ours is per 100 ms. */

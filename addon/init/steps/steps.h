@@ -67,6 +67,7 @@ Result wait_command(Init&, const Message&);
 Result time_namespace(Init&, const Message&);
 Result user_namespace(Init&, const Message&);
 Result host_view(Init&, const Message&);
+Result overlay(Init&, const Message&);
 Result fork_into(Init&, const Message&);
 Result first_inside(Init&, const Message&);
 }  // namespace steps

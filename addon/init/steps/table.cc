@@ -69,6 +69,7 @@ static constexpr struct {
     {75, {"timeNamespace", steps::time_namespace, text(1)}},
     {115, {"idle", steps::idle, 0}},
     {116, {"waitCommand", steps::wait_command, 0}},
+    {120, {"overlay", steps::overlay, text(1) | text(2) | text(3) | text(4) | text(5) | text(6)}},
     {95, {"firstInside", steps::first_inside, 0}},
 };
 

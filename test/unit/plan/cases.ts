@@ -268,6 +268,7 @@ const hostCgroupNamespace: Config = {
   ...defaultConfig,
   namespaces: defaultConfig.namespaces.filter(({ type }) => type !== 'cgroup'),
 };
+const layers = { lower: ['/layers/b', '/layers/a:1,2'] };
 const privileged: ProcessConfig = { ...fullProcess, noNewPrivileges: false, terminal: false };
 
 /** v2: systemd moves the process, which joins nothing itself. */
@@ -300,6 +301,22 @@ export const cases: { readonly [name: string]: () => StartPlan } = {
     planStandardInit(boundDev, defaultProcess, { ...runContext, preservedFds: 2 }),
   'run-host-cgroupns-v1': () => planStandardInit(hostCgroupNamespace, defaultProcess, runContext),
   'run-host-cgroupns-v2': () => planStandardInit(hostCgroupNamespace, defaultProcess, v2Context),
+  'run-overlay': () =>
+    planStandardInit(
+      { ...defaultConfig, overlay: { ...layers, sizeBytes: 65_536 } },
+      defaultProcess,
+      v2Context,
+    ),
+  'run-overlay-userns': () =>
+    planStandardInit(
+      {
+        ...userns,
+        mountLabel: 'a:b:c0,c1',
+        overlay: { ...layers, upper: '/layers/up', work: '/layers/work' },
+      },
+      defaultProcess,
+      v2Context,
+    ),
   'run-systemd': () =>
     planStandardInit(defaultConfig, defaultProcess, { ...runContext, cgroup: placedBySystemd }),
   'exec-systemd': () =>

@@ -34,6 +34,8 @@ const rules: readonly (readonly [before: readonly StepKind[], after: readonly St
   [['setns', 'unshare'], ['sessionKeyring', 'loopback', 'openRootfs'], 'they act on the namespaces entered'],
   [['setns', 'unshare'], ['firstInside'], 'the pid namespace belongs to the user namespace that was joined'],
   [['openRootfs'], ['mount', 'device', 'symlink'], 'their paths resolve in it'],
+  [['openRootfs'], ['overlay'], 'it lies on the rootfs'],
+  [['overlay'], ['mount', 'device', 'symlink'], 'their places are made in its upper layer'],
   [['firstInside'], ['timeNamespace', 'sessionKeyring', 'mount', 'sync'], 'they are the first process’s'],
   [
     ['mount'],
