@@ -33,6 +33,14 @@ export interface Root {
   readonly release: (handle: Handle) => void;
 }
 
+/** What is used of eventemitter3: named here, so that our declarations need no other package's. */
+interface Emitter {
+  on<E extends keyof ContainerEvents>(event: E, listener: ContainerEvents[E]): unknown;
+  emit<E extends keyof ContainerEvents>(event: E, ...values: Parameters<ContainerEvents[E]>): boolean;
+  listenerCount(event: keyof ContainerEvents): number;
+  removeAllListeners(): unknown;
+}
+
 export interface LiveState {
   readonly status: Status;
   readonly pid: number;
@@ -44,7 +52,8 @@ const codeOf = (error: unknown): unknown =>
   error instanceof Error && 'code' in error ? error.code : undefined;
 
 export class Handle {
-  readonly emitter = new EventEmitter<ContainerEvents>();
+  // Its types cannot follow one key through a generic method.
+  readonly emitter: Emitter = new EventEmitter() as unknown as Emitter;
   readonly root: Root;
   readonly id: string;
   readonly directory: string;

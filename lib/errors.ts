@@ -186,6 +186,10 @@ export const reasons = {
     'a root file system could not be made',
     'the directory must be empty or absent; apt-get install busybox-static has the program',
   ],
+  ERR_IMAGE: [
+    'image cannot be unpacked',
+    'it must be an OCI image layout or a docker save archive, whole and unchanged; to write it again is what helps most',
+  ],
   ERR_TEST_RUNNER: [
     'the hooks of the test runner cannot be used',
     'call useSandbox() in a test file, outside of tests',

@@ -20,6 +20,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { nodeDirectory } from './addon-flags.mjs';
 import { initFlags, initLinkFlags, initSources } from './init-flags.mjs';
+import { tarStreamAlias } from './tar-stream.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 process.chdir(root);
@@ -112,6 +113,7 @@ async function dist() {
     platform: 'node',
     target: 'node20',
     format: 'cjs',
+    alias: tarStreamAlias,
     logLevel: 'warning',
     legalComments: 'none',
     minifyWhitespace: true,
@@ -136,11 +138,12 @@ async function dist() {
   await bundle('lib/cgroups/systemd/driver.ts', 'systemd.cjs', errorsOfLibrary);
   await bundle('lib/criu/engine.ts', 'criu.cjs', errorsOfLibrary, lazyFunctions);
   await bundle('lib/sandbox/sandbox.ts', 'sandbox.cjs', library, errorsOfLibrary);
+  await bundle('lib/rootfs/unpack.ts', 'rootfs.cjs', library, errorsOfLibrary);
   await bundle('lib/testing/testing.ts', 'testing.cjs', sandboxFile, library, errorsOfLibrary);
   await bundle('lib/doctor/doctor.ts', 'doctor.cjs', sandboxFile, library, errorsOfLibrary, systemdFile);
-  await bundle('lib/cli/nrunc.ts', 'cli.cjs', sandboxFile, doctorFile, library, lazyFunctions);
+  await bundle('lib/cli/nrunc.ts', 'cli.cjs', sandboxFile, doctorFile, rootfsFile, library, lazyFunctions);
   await bundle('lib/cli/launch.ts', 'nrunc.cjs');
-  await bundle('lib/cli/man.ts', 'man.cjs', sandboxFile, doctorFile, library, lazyFunctions);
+  await bundle('lib/cli/man.ts', 'man.cjs', sandboxFile, doctorFile, rootfsFile, library, lazyFunctions);
   const program = join(made, 'nrunc.cjs');
   writeFileSync(program, `#!/usr/bin/env node\n${readFileSync(program, 'utf8')}`);
   chmodSync(program, 0o755);
@@ -164,6 +167,10 @@ async function dist() {
   writeFileSync(
     join(made, 'testing.mjs'),
     "import testing from './testing.cjs';\nexport const { useSandbox } = testing;\n",
+  );
+  writeFileSync(
+    join(made, 'rootfs.mjs'),
+    "import made from './rootfs.cjs';\nexport const { busyboxRootfs, unpackImage } = made;\n",
   );
   const boxes = ['Sandbox', 'defaultSeccomp', 'sandbox', 'sandboxRoot'];
   writeFileSync(
@@ -207,6 +214,7 @@ const criuFile = external(/\/criu\/engine\.ts$/, './criu.cjs');
 const errorsOfLibrary = external(/\/errors\.ts$/, './index.cjs');
 const doctorFile = external(/\/doctor\/doctor\.ts$/, './doctor.cjs');
 const sandboxFile = external(/\/sandbox\/sandbox\.ts$/, './sandbox.cjs');
+const rootfsFile = external(/\/rootfs\/unpack\.ts$/, './rootfs.cjs');
 const library = external(/\/index\.ts$/, './index.cjs');
 /**
  * Static imports of functions whose module is required by the first call of one: what a start needs, and `state` does not.

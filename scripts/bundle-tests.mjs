@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
+import { tarStreamAlias } from './tar-stream.mjs';
 
 export const testDirectories = ['test/unit', 'test/native', 'test/integration', 'test/clients'];
 
@@ -41,6 +42,7 @@ export async function bundleTests(files, outdir = 'build/test') {
     platform: 'node',
     target: 'node20',
     format: 'esm',
+    alias: tarStreamAlias,
     sourcemap: 'linked',
     logLevel: 'warning',
     // Dependencies go into the bundle: few big files open faster than many small ones (much so over 9p in the VM).

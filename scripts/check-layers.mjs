@@ -11,7 +11,7 @@ const lib = join(root, 'lib');
 // A layer may import from itself and from every layer below it.
 const layers = [
   { name: 'cli', files: /^cli\// },
-  { name: 'sandbox', files: /^(sandbox|doctor|testing)\// },
+  { name: 'sandbox', files: /^(sandbox|doctor|testing|rootfs)\// },
   { name: 'index', files: /^(index|internal)\.ts$/ },
   { name: 'factory', files: /^(factory|pool)\.ts$/ },
   { name: 'container', files: /^(container[\w-]*|features|busybox-rootfs)\.ts$/ },

@@ -18,6 +18,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   binding::export_seccomp(env, exports);
   binding::export_seccomp_notify(env, exports);
   binding::export_kernel_calls(env, exports);
+  binding::export_tree(env, exports);
   return exports;
 }
 

@@ -17,6 +17,7 @@ void export_packets(Napi::Env env, Napi::Object& exports);
 void export_seccomp(Napi::Env env, Napi::Object& exports);
 void export_seccomp_notify(Napi::Env env, Napi::Object& exports);
 void export_kernel_calls(Napi::Env env, Napi::Object& exports);
+void export_tree(Napi::Env env, Napi::Object& exports);
 
 template <Napi::Value (*function)(const Napi::CallbackInfo&)>
 void add(Napi::Env env, Napi::Object& exports, const char* name) {

@@ -110,10 +110,15 @@ Use nrunc list to identify instances of containers and their current status.`,
   run: [unique, `The run command ${ofBundle}`],
   rootfs: [
     `EXAMPLE:
-       $ mkdir web && cd web && nrunc rootfs busybox rootfs && nrunc spec && nrunc run web-1`,
+       $ mkdir web && cd web && nrunc rootfs busybox rootfs && nrunc spec && nrunc run web-1
+       $ docker save alpine > alpine.tar && nrunc rootfs unpack alpine.tar rootfs`,
     `The rootfs command makes a directory that root.path of a config.json can name.
 busybox: a static busybox of this host with links for all that it can do, and the
-few files of /etc that programs ask for.`,
+few files of /etc that programs ask for.
+unpack: an image that lies on the disk, an OCI image layout or what docker save
+writes, as a directory or a tar file. What the image says about how it is meant to
+be run is printed as JSON; what could not be unpacked (device nodes without being
+root) is told on stderr.`,
   ],
   sandbox: [
     `EXAMPLE:

@@ -266,9 +266,12 @@ export const commands = {
   },
   rootfs: {
     usage: 'make a root file system without a registry',
-    argumentsUsage: 'busybox <directory>',
-    count: [2, 2],
-    options: [],
+    argumentsUsage: 'busybox <directory> | unpack <image> <directory>',
+    count: [2, 3],
+    options: [
+      text('ref', 'of several images in it, the one with this name or tag'),
+      text('platform', "of an image for several platforms, as linux/arm64 (default: this machine's)"),
+    ],
     load: () => import('./commands/rootfs.ts'),
   },
   sandbox: {

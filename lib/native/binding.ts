@@ -308,6 +308,35 @@ export interface Binding {
   landlockAbi(): number;
   /** Newer system calls, made so that they do nothing → their errno. ENOSYS (38): not there; EPERM (1): filtered. */
   kernelCalls(): { readonly [name: string]: number };
+
+  /**
+   * Makes an entry of somebody else's archive below `root`, where every link stays (addon/sys/tree.h). Of a file `fd` (else
+   * -1) takes the content; it and a directory then need treeFinish.
+   */
+  treeMake(root: number, entry: TreeEntry): Promise<{ readonly fd: number; readonly inode: bigint }>;
+  /** Owner, mode, attributes, time: of the file `fd`, which stays open, or (null) of the directory `inode`. Gives attributes that were refused. */
+  treeFinish(root: number, entry: TreeEntry, fd: number | null, inode: bigint): Promise<readonly string[]>;
+  /** Removes what is there with all that is in it; `keep`: only what is in it. */
+  treeRemove(root: number, path: Uint8Array, keep: boolean): Promise<void>;
+  /** open(2) of a path below a directory that others may have made (RESOLVE_BENEATH); synchronous. */
+  openBeneath(directory: number, path: string, flags: number): number;
+}
+
+/** An entry of an archive. `path`: components with one slash between them, without `.` and `..`; empty: the root. */
+export interface TreeEntry {
+  readonly path: Uint8Array;
+  readonly kind: 'file' | 'directory' | 'symlink' | 'link' | 'fifo' | 'char' | 'block';
+  /** Of a symbolic link the text, of a hard link a path as above; else empty. */
+  readonly target: Uint8Array;
+  /** Permission bits. */
+  readonly mode: number;
+  /** -1: this process's. */
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtimeMs: number;
+  readonly major: number;
+  readonly minor: number;
+  readonly attributes: readonly (readonly [name: string, value: Uint8Array])[];
 }
 
 /** struct seccomp_notif, seccomp_unotify(2). */

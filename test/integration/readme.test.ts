@@ -7,6 +7,7 @@ import { makeBundle, makeDirectory } from '../harness/bundle.ts';
 import { slowness, text, waitFor } from '../harness/deadline.ts';
 import { projectRoot } from '../harness/requirements.ts';
 import { test } from '../harness/test.ts';
+import { busyboxLayer, dockerArchive } from './image-fixture.ts';
 
 const readme = readFileSync(join(projectRoot, 'README.md'), 'utf8');
 const blocks = (language: string) =>
@@ -67,6 +68,21 @@ test('README: the sandbox in five lines', { requires: ['root', 'lane:host'] }, a
     encoding: 'utf8',
   });
   assert.equal(stdout, '0 42\n', stderr);
+});
+
+test('README: the image that lies on the disk', { requires: ['root', 'overlay', 'lane:host'] }, async t => {
+  const example = blocks('js').find(block => block.includes("'libcontainer/rootfs'")) ?? '';
+  const directory = join(projectRoot, 'build/readme-image');
+  mkdirSync(directory, { recursive: true });
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  writeFileSync(join(directory, 'example.mjs'), example);
+  const config = { Entrypoint: ['/bin/sh', '-c'], Cmd: ['echo of an image'] };
+  writeFileSync(join(directory, 'image.tar'), dockerArchive([busyboxLayer()], 'test:latest', config));
+  const { stdout, stderr } = spawnSync(process.execPath, ['example.mjs'], {
+    cwd: directory,
+    encoding: 'utf8',
+  });
+  assert.equal(stdout, 'of an image\n\n', stderr);
 });
 
 test('README: the console example', { requires: ['root', 'lane:host'] }, async t => {
