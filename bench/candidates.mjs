@@ -101,6 +101,22 @@ export async function floor() {
   };
 }
 
+/**
+ * The floor of an exec with the library's defence: a program that is born in a container from a stage that the container
+ * cannot see (docs/adr/0008).
+ */
+export function hiddenFloor() {
+  let execs;
+  return {
+    name: 'floor, two stages',
+    async prepareExec() {
+      execs = await Helper.start('serve-hidden-exec');
+    },
+    exec: async () => ({ exec: (await execs.ask(''))[0] }),
+    close: async () => execs?.stop(),
+  };
+}
+
 function floorThroughput(mode, concurrency, seconds, words) {
   const output = execFileSync(floorProgram, [
     rootfs,

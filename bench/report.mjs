@@ -61,6 +61,7 @@ function goals({ operations, throughput, heap }) {
     ['run cycle / crun run', run?.ratios.crun, 0.3],
     ['run cycle / runc run', run?.ratios.runc, 0.15],
     ['exec / floor', exec?.ratios.floor, 1.4],
+    ['exec / floor of two stages', exec?.ratios['floor, two stages'], 1.4],
     ['exec / crun exec', exec?.ratios.crun, 0.12],
     ['event-loop delay p99 at the highest load, ms', busiest?.loopDelayP99Ms, 10],
     ['run cycle with 500 MB of heap / without', heap?.ratioOfCycle, 1.1],
@@ -114,7 +115,8 @@ The container is the one of \`nrunc spec\` with limits for memory, processes and
 busybox. Every runtime has its state on tmpfs. \`floor\` is \`bench/floor/\`: a C program that makes the same container with the
 fewest system calls, and has no state, hooks, errors or configuration. \`bwrap\` makes no cgroups and hides no paths. runc and crun
 are timed from vfork to exit by the same C program, without Node's own price for a child process. \`monitor: false\` is libcontainer
-without the process that keeps exit statuses over the end of the daemon (docs/adr/0003).
+without the process that keeps exit statuses over the end of the daemon (docs/adr/0003). \`floor, two stages\` is the least that an exec
+costs when the container can neither see nor trace what enters it before it is the container's own (docs/adr/0008); \`floor\` can be traced.
 
 ${text(result)}
 `;

@@ -24,9 +24,17 @@ export function compileFloor() {
   mkdirSync(build, { recursive: true });
   const source = name => join(root, 'bench/floor', name);
   const warnings = ['-std=gnu11', '-Wall', '-Wextra', '-Werror'];
-  if (!newer(floorProgram, source('floor.c'), source('device_program.h'), source('plan.h')))
+  if (
+    !newer(
+      floorProgram,
+      source('floor.c'),
+      source('device_program.h'),
+      source('plan.h'),
+      source('second_stage.h'),
+    )
+  )
     execFileSync('gcc', ['-O2', ...warnings, '-pthread', '-o', floorProgram, source('floor.c')]);
-  if (newer(floorInit, source('init.c'), source('plan.h'))) return;
+  if (newer(floorInit, source('init.c'), source('plan.h'), source('second_stage.h'))) return;
   const architecture = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
   const headers = ['-idirafter', '/usr/include', '-idirafter', `/usr/include/${architecture}`];
   execFileSync('musl-gcc', [

@@ -5,6 +5,7 @@
  *
  *   floor ROOTFS INIT serve            a line on stdin is one cycle; answers "TOTAL RUNNING EXITED" in
  * microseconds floor ROOTFS INIT serve-exec       the same for a program executed in a container that runs
+ *   floor ROOTFS INIT serve-hidden-exec  the same, born from a stage that the container cannot see
  *   floor ROOTFS INIT throughput THREADS SECONDS        prints containers per second
  *   floor ROOTFS INIT commands         a line on stdin is a command, words separated by tabs: runs it,
  * answers "MICROSECONDS STATUS"; how other runtimes are timed, without Node's own fork floor ROOTFS INIT
@@ -35,6 +36,7 @@
 
 #include "device_program.h"
 #include "plan.h"
+#include "second_stage.h"
 
 /* The limits of bench/bundle.mjs; both sides must set the same. */
 #define MEMORY_BYTES "268435456"
@@ -202,7 +204,9 @@ static inline __attribute__((always_inline)) long clone3_inline(struct clone_arg
 
 static __attribute__((noinline)) void spawn(struct worker *w, unsigned long long flags) {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) < 0) die("pipe");
+  if ((w->plan->hidden ? socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)
+                       : pipe2(ends, O_CLOEXEC)) < 0)
+    die("pipe");
   struct clone_args arguments = {.flags = flags | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
                                  .pidfd = (unsigned long long)(uintptr_t)&w->pidfd,
                                  .exit_signal = SIGCHLD};
@@ -226,6 +230,7 @@ static __attribute__((noinline)) void spawn(struct worker *w, unsigned long long
 
 static void wait_running(struct worker *w) {
   char byte;
+  if (w->plan->hidden && meet_second_stage(w->status_pipe, &w->pidfd) < 0) die("second stage");
   if (read(w->status_pipe, &byte, 1) != 0) die("status pipe");
   close(w->status_pipe);
   w->running = now_us();
@@ -269,9 +274,9 @@ static void exec_cycle(struct worker *w, const struct worker *target) {
   w->plan->join_pidfd = target->pidfd;
   memcpy(w->plan->cgroup, target->plan->cgroup, sizeof w->plan->cgroup);
   if (hierarchy_count == 0) w->v2_directory = openat(v2_root, target->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (setns(target->pidfd, CLONE_NEWPID) < 0) die("setns");
+  if (!w->plan->hidden && setns(target->pidfd, CLONE_NEWPID) < 0) die("setns");
   spawn(w, 0);
-  if (setns(own_pid_namespace, CLONE_NEWPID) < 0) die("setns back");
+  if (!w->plan->hidden && setns(own_pid_namespace, CLONE_NEWPID) < 0) die("setns back");
   if (w->v2_directory >= 0) close(w->v2_directory);
   wait_running(w);
   wait_exit(w);
@@ -364,12 +369,13 @@ static int seal_image(const char *path) {
 
 /* ---- modes ---- */
 
-static void serve(int executing) {
+static void serve(int executing, int hidden) {
   struct worker *w = make_worker("/bin/true", "");
   struct worker *target = NULL;
   if (executing) {
     target = make_worker("/bin/sleep", "100000");
     start_container(target);
+    w->plan->hidden = hidden;
   }
   char line[64];
   puts("ready");
@@ -469,9 +475,11 @@ int main(int argc, char **argv) {
   find_hierarchies();
   if (hierarchy_count == 0 && strncmp(argv[3], "command", 7) != 0) set_up_v2();
   if (strcmp(argv[3], "serve") == 0)
-    serve(0);
+    serve(0, 0);
   else if (strcmp(argv[3], "serve-exec") == 0)
-    serve(1);
+    serve(1, 0);
+  else if (strcmp(argv[3], "serve-hidden-exec") == 0)
+    serve(1, 1);
   else if (strcmp(argv[3], "throughput") == 0 && argc == 6)
     throughput(atoi(argv[4]), atof(argv[5]));
   else if (strcmp(argv[3], "commands") == 0)

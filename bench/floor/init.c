@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "plan.h"
+#include "second_stage.h"
 
 #ifndef MOUNT_ATTR_NOSYMFOLLOW
 #define MOUNT_ATTR_NOSYMFOLLOW 0x00200000
@@ -249,10 +250,11 @@ int main(int argc, char **argv) {
    */
   CHECK(syscall(SYS_close_range, 3, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */));
   join_cgroups();
-  CHECK(setsid());
+  if (!plan->hidden) CHECK(setsid());
   join_session_keyring();
   if (plan->join_pidfd >= 0) {
-    CHECK(setns(plan->join_pidfd, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS));
+    CHECK(setns(plan->join_pidfd, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
+                                      (plan->hidden ? CLONE_NEWPID : 0)));
   } else {
     loopback_up();
     make_rootfs();
@@ -260,6 +262,10 @@ int main(int argc, char **argv) {
     hide_paths();
   }
   drop_privileges();
+  if (plan->hidden) {
+    CHECK(become_second_stage(atoi(argv[2])));
+    CHECK(setsid());
+  }
   CHECK(chdir("/"));
   char *const arguments[] = {plan->program, plan->argument[0] != '\0' ? plan->argument : NULL, NULL};
   char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

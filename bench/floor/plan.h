@@ -15,6 +15,7 @@ struct plan {
   int hierarchies; /* 0: cgroup v2, and clone3 has put us in it */
   struct hierarchy cgroup[MAX_HIERARCHIES];
   int join_pidfd; /* -1: make a container; else execute in this one */
+  int hidden;     /* executed from a stage that the container cannot see (docs/adr/0008) */
   int failed_line;
   int failed_errno;
 };

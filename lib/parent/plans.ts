@@ -37,12 +37,18 @@ interface Entry {
 const entriesPerConfig = 4;
 const plans = new WeakMap<Config, Entry[]>();
 
-/** Same fields, each the very same object: what comes from one `config.process` by spreading. */
+/** The very same, or a list of the same: the arguments of a command are often written where it is started. */
+function same(a: unknown, b: unknown): boolean {
+  if (a === b || !Array.isArray(a) || !Array.isArray(b)) return a === b;
+  return a.length === b.length && a.every((item, at) => item === b[at]);
+}
+
+/** Same fields, each the same: what comes from one `config.process` by spreading. */
 function sameProcess(a: ProcessConfig, b: ProcessConfig): boolean {
   const left = a as unknown as { readonly [name: string]: unknown };
   const right = b as unknown as { readonly [name: string]: unknown };
   const names = Object.keys(left);
-  return names.length === Object.keys(right).length && names.every(name => left[name] === right[name]);
+  return names.length === Object.keys(right).length && names.every(name => same(left[name], right[name]));
 }
 
 export function standardPlan(request: StandardPlanRequest): StartPlan {

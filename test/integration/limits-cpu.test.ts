@@ -1,8 +1,10 @@
 /** What cpu limits do to programs that want the same processor. */
 import assert from 'node:assert/strict';
+import { newCgroups } from '../../lib/cgroups/open.ts';
+import { binding } from '../../lib/native/binding.ts';
 import { eventually } from '../harness/deadline.ts';
 import { test } from '../harness/test.ts';
-import { type CgroupBox, cgroupBox, memberOf } from './cgroup-box.ts';
+import { type CgroupBox, cgroupBox, memberOf, runIn, uniqueId } from './cgroup-box.ts';
 import { onV2 } from './limits-random.ts';
 
 const used = async (box: CgroupBox): Promise<bigint> => (await box.manager.stats()).cpu.usage.totalNs;
@@ -55,4 +57,18 @@ test('cpu.burst: what was not used in one period may be used in another', {
     'while :; do sleep 0.4; /bin/true; x=0; while [ $x -lt 20000 ]; do x=$((x + 1)); done; done';
   memberOf(box.joinFiles, ['/bin/sh', '-c', program]);
   await eventually('a period used more than the quota of one', () => bursts() > 0, 20_000);
+});
+
+test('a leftover cgroup that another process removes while a start is planned is made anew, with processors', {
+  requires: ['root', 'controller:cpuset', 'cgroup-v1', 'probe'],
+}, async t => {
+  const cgroupsPath = `/${uniqueId()}`;
+  const leftover = await cgroupBox(t, {}, cgroupsPath);
+  const manager = newCgroups(binding(), 'x', { cgroupsPath, resources: {}, systemdCgroup: false });
+  const start = await manager.prepareStart({});
+  await leftover.manager.destroy();
+  await binding().files(start.operations, true);
+  assert.notEqual(leftover.read('cpuset', 'cpuset.cpus'), '');
+  const member = runIn(start.joinFiles, 'sleep');
+  assert.equal(await member.line(), 'ready');
 });

@@ -297,7 +297,8 @@ export class V1Manager implements CgroupManager {
 
   /**
    * A new v1 cpuset is empty and takes no process until it has CPUs and memory nodes (cpuset(7)); each level that has none
-   * gets those of the next one above that has some.
+   * gets those of the next one above that has some. One that is there is given what it has: until the start makes sure of it,
+   * another process may have removed it, and then it is a new one.
    */
   #fillCpuset(start: StartOperations, directory: string, resources: Resources, exists: boolean): void {
     const mount = this.#host.v1.find(h => h.controllers.includes('cpuset'))?.mountPoint ?? '/';
@@ -306,7 +307,7 @@ export class V1Manager implements CgroupManager {
       let value = '';
       for (let at = directory; value === '' && at.length >= mount.length; at = dirname(at)) {
         if (at !== directory || exists) value = readCgroupFileNow(join(at, `cpuset.${name}`))?.trim() ?? '';
-        if (value === '') levels.unshift(at);
+        if (value === '' || at === directory) levels.unshift(at);
       }
       const given = resources.cpu?.[name];
       for (const level of levels) {
