@@ -46,7 +46,7 @@ export async function bundleTests(files, outdir = 'build/test') {
     sourcemap: 'linked',
     logLevel: 'warning',
     // Dependencies go into the bundle: few big files open faster than many small ones (much so over 9p in the VM).
-    external: ['esbuild', 'typescript', '*.node', 'libcontainer'],
+    external: ['esbuild', 'typescript', '*.node', 'libcontainer', 'puppeteer-core', 'ws'],
     // CommonJS dependencies inside an ES module ask for `require` and friends.
     banner: {
       js: "import { createRequire as lcCreateRequire } from 'node:module'; const require = lcCreateRequire(import.meta.url);",

@@ -1,6 +1,6 @@
 // Everything a fresh clone on Debian 12 needs, with Node's built-in modules only: Debian packages, npm packages, build,
 // test rootfs. What is there already is not touched, so a second run takes a moment.
-// node scripts/setup.mjs [--vm] [--bench] [--check] [--fuzz]
+// node scripts/setup.mjs [--vm] [--bench] [--check] [--fuzz] [--browser]
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -34,6 +34,8 @@ const packages = {
   ],
   bench: ['runc', 'crun', 'bubblewrap'],
   fuzz: ['clang', 'libclang-rt-14-dev'],
+  // For the tests of the examples' web pages.
+  browser: ['chromium', 'fonts-dejavu-core'],
 };
 
 function fail(message) {
@@ -101,10 +103,10 @@ function installModules() {
   if (result.status !== 0) fail('npm ci failed');
 }
 
-/** @param {{ vm?: boolean, bench?: boolean, check?: boolean, fuzz?: boolean }} wanted */
+/** @param {{ vm?: boolean, bench?: boolean, check?: boolean, fuzz?: boolean, browser?: boolean }} wanted */
 export async function setUp(wanted) {
   checkPlatform();
-  const sets = ['check', 'vm', 'bench', 'fuzz'].filter(name => wanted[name]);
+  const sets = ['check', 'vm', 'bench', 'fuzz', 'browser'].filter(name => wanted[name]);
   installPackages([...packages.base, ...sets.flatMap(name => packages[name])]);
   installModules();
   mkdirSync(join(root, 'build'), { recursive: true });
@@ -120,7 +122,7 @@ export async function setUp(wanted) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const known = ['--vm', '--bench', '--check', '--fuzz'];
+  const known = ['--vm', '--bench', '--check', '--fuzz', '--browser'];
   const unknown = process.argv.slice(2).find(word => !known.includes(word));
   if (unknown) fail(`unknown option ${unknown}; options: ${known.join(' ')}`);
   await setUp({
@@ -128,5 +130,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     bench: process.argv.includes('--bench'),
     check: process.argv.includes('--check'),
     fuzz: process.argv.includes('--fuzz'),
+    browser: process.argv.includes('--browser'),
   });
 }

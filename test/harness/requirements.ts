@@ -19,7 +19,8 @@ type Program =
   | 'musl-gcc'
   | 'iptables'
   | 'git'
-  | 'rdma';
+  | 'rdma'
+  | 'chromium';
 
 export type Requirement =
   | 'root'

@@ -66,6 +66,7 @@ const placed = [
   },
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
   { files: /integration\/(criu|example-migrate)/, profiles: ['v2'] },
+  { files: /example-(supervisor|dashboard|terminal|ci|telemetry)/, profiles: [] },
   { files: /differential|package|tarball|sandbox-fixture|readme|nested|host-only/, profiles: [] },
 ];
 const runsIn = (file, profile) =>
