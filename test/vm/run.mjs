@@ -65,6 +65,7 @@ const placed = [
     profiles: ['v2', 'v1'],
   },
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
+  { files: /integration\/criu-cgroups/, profiles: layouts },
   { files: /integration\/(criu|example-migrate)/, profiles: ['v2'] },
   { files: /example-(supervisor|dashboard|terminal|ci|telemetry)/, profiles: [] },
   { files: /differential|package|tarball|sandbox-fixture|readme|nested|host-only/, profiles: [] },
