@@ -16,6 +16,7 @@ import type { Status } from './lifecycle.ts';
 import { binding } from './native/binding.ts';
 import { type Logger, observed } from './observe.ts';
 import { type Lifetime, leftoverRemoval } from './parent/init-process.ts';
+import { joinsUserNamespace, withJoinedIds } from './parent/joined-ids.ts';
 import type { SeccompHandlerOptions } from './parent/syscall-listener.ts';
 import { Pool, type PoolOptions } from './pool.ts';
 import type { Process } from './process.ts';
@@ -119,6 +120,7 @@ export class LinuxFactory {
    * A container without a process. Nothing is made on disk before `start` or `run`; this object reserves the ID in this
    * process, the first start reserves it for all.
    * @throws {ContainerError} `ERR_ID_INVALID`, `ERR_CONTAINER_EXISTS`
+   * @throws {LibcontainerError} `ERR_ID_MAP`, and {ConfigError} `ERR_SPEC_INVALID`: the maps of a user namespace that is joined
    * @throws {CgroupError} for a cgroupsPath or driver that cannot be used
    */
   async create(id: string, config: Config, options: CreateOptions = {}): Promise<Container> {
@@ -152,7 +154,8 @@ export class LinuxFactory {
     return observed('create', id, this.#root.logger, () => this.#create(id, config, options));
   }
 
-  async #create(id: string, config: Config, options: CreateOptions): Promise<Handle> {
+  async #create(id: string, asked: Config, options: CreateOptions): Promise<Handle> {
+    const config = joinsUserNamespace(asked) ? await withJoinedIds(this.#root.binding, asked) : asked;
     const lifetime = this.#lifetime(config, options);
     const directory = join(this.root, id);
     // Before the look at the ID: from there to its reservation there must be no turn.

@@ -10,6 +10,8 @@ import { parseArgs } from 'node:util';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const page = join(root, 'docs/spec-conformance.md');
 const lanes = ['host', 'v2', 'systemd', 'v1', 'systemd-v1'];
+/** Beside the lane, for what passed there as an ordinary user. */
+const ordinary = 'rootless';
 
 async function library() {
   const { build } = await import('esbuild');
@@ -82,7 +84,7 @@ export function joinResults(list, records) {
   const rows = new Map(list.map(property => [property, new Map()]));
   const unknown = new Set();
   for (const { lane, tests } of records)
-    for (const { file, name, result, proves = [] } of tests) {
+    for (const { file, name, result, uid, proves = [] } of tests) {
       for (const claim of proves) {
         const proved = list.filter(property => covers(claim, property));
         if (proved.length === 0) unknown.add(`${file} › ${name}: ${claim}`);
@@ -90,7 +92,8 @@ export function joinResults(list, records) {
         for (const property of proved) {
           const row = rows.get(property);
           const key = `${file} › ${name}`;
-          row.set(key, (row.get(key) ?? new Set()).add(lane));
+          const where = (row.get(key) ?? new Set()).add(lane);
+          row.set(key, uid === undefined ? where : where.add(ordinary));
         }
       }
     }
@@ -103,7 +106,7 @@ function document(rows) {
   const lines = [...rows].map(([property, tests]) => {
     const names = [...tests.keys()].sort();
     const more = names.length > shown ? `<br>and ${names.length - shown} more` : '';
-    const where = lanes.filter(lane => [...tests.values()].some(set => set.has(lane)));
+    const where = [...lanes, ordinary].filter(lane => [...tests.values()].some(set => set.has(lane)));
     const list = names.slice(0, shown).map(name => cell(name.replace(/^test\//, '')));
     return `| \`${property}\` | ${list.join('<br>')}${more} | ${where.join(', ')} |`;
   });
@@ -112,7 +115,7 @@ function document(rows) {
 Every property of config.json and of the features structure, the tests that prove it by looking at a container (or, for
 what is refused or ignored, at the answer), and the lanes where they passed: \`host\` is the machine's own kernel and
 cgroups, \`v2\`, \`systemd\`, \`v1\` and \`systemd-v1\` are Debian's stock kernel with cgroup v2, with systemd, with cgroup v1,
-and with systemd on cgroup v1.
+and with systemd on cgroup v1. \`rootless\`: in one of them also, or only, as an ordinary user.
 
 The properties are those of the schema that the library parses with; the tests name them in \`proves\`. Written by
 \`node scripts/conformance.mjs --write\` from the results of the lanes.

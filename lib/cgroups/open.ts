@@ -159,7 +159,7 @@ type Owned = Pick<Config, 'namespaces' | 'mounts' | 'process' | 'uidMappings'>;
 export function ownerOf(config: Owned): number | undefined {
   const own = process.geteuid?.();
   const inside = delegatee(config);
-  // In a user namespace that is joined, whose maps nobody told us, the uid may be anybody's.
+  // In a user namespace that is joined, whose maps were not read yet, the uid may be anybody's.
   const unknown = config.uidMappings === undefined && config.namespaces.some(({ type }) => type === 'user');
   if (own !== 0 || inside === undefined || unknown) return undefined;
   const uid = hostId(config.uidMappings, inside);

@@ -4,6 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { type Config, type Container, loadConfig, Process, type ProcessOptions } from '../index.ts';
 import { inheritedFds } from './inherited-fds.ts';
 import { containerIdOf, type Invocation, openFactory } from './invocation.ts';
+import { withCallersLimit } from './soft-limit.ts';
 
 export interface Prepared {
   readonly container: Container;
@@ -47,6 +48,7 @@ export async function prepare(invocation: Invocation, detached: boolean): Promis
     options: {
       ...config.process,
       env: [...config.process.env, ...env],
+      rlimits: withCallersLimit(config.process.rlimits),
       ...(fds.length > 0 ? { preservedFds: fds } : {}),
       ...(consoleSocket === undefined ? {} : { consoleSocket }),
       ...(pidfdSocket === undefined ? {} : { pidfdSocket }),

@@ -260,7 +260,7 @@ export interface Config {
   readonly hostname?: string;
   readonly domainname?: string;
   readonly namespaces: readonly Namespace[];
-  /** Of the user namespace; undefined: it has none, or one that is joined and whose maps are not known. */
+  /** Of the user namespace; undefined: it has none. Of one that is joined the container's own `Config` has its real maps. */
   readonly uidMappings?: readonly IdMapping[];
   readonly gidMappings?: readonly IdMapping[];
   /** The caller was not root: what only root may do is done by the container's own root, or not at all. */

@@ -12,6 +12,27 @@ export function hostId(mappings: readonly IdMapping[] | undefined, id: number): 
 export const mapText = (mappings: readonly IdMapping[]): string =>
   mappings.map(({ containerID, hostID, size }) => `${containerID} ${hostID} ${size}\n`).join('');
 
+/** The rows of uid_map or gid_map. */
+export const parseMap = (text: string): IdMapping[] =>
+  text
+    .split('\n')
+    .map(line => line.trim().split(/\s+/).map(Number))
+    .flatMap(([containerID, hostID, size]) =>
+      containerID === undefined || hostID === undefined || size === undefined
+        ? []
+        : [{ containerID, hostID, size }],
+    );
+
+/** A map may be read back in another order when it is long (user_namespaces(7)). */
+export function isSameMap(one: readonly IdMapping[], other: readonly IdMapping[]): boolean {
+  const sorted = (rows: readonly IdMapping[]) => mapText(rows).split('\n').sort().join('\n');
+  return sorted(one) === sorted(other);
+}
+
+/** What Podman writes beside the path of a user namespace, since runc before 1.2 wanted some maps. */
+export const isPlaceholder = (mappings: readonly IdMapping[]): boolean =>
+  isSameMap(mappings, [{ containerID: 0, hostID: 0, size: 1 }]);
+
 /** Who the container's root is outside; undefined: nobody that we know. */
 export function hostRoot(config: Config): { readonly uid: number; readonly gid: number } | undefined {
   const uid = hostId(config.uidMappings, 0);

@@ -1,7 +1,7 @@
 /** The rules for user namespaces, with runc's words where it has the rule. user_namespaces(7). */
 import { readFileSync } from 'node:fs';
 import type { ConfigIssue } from '../errors.ts';
-import type { IdMapping } from './config.ts';
+import type { Config, IdMapping } from './config.ts';
 import { hostId } from './id-maps.ts';
 import { idmapOption } from './mount-options.ts';
 import type { Spec } from './spec.ts';
@@ -38,14 +38,47 @@ export function* userNamespaceIssues(spec: Spec): Generator<ConfigIssue> {
     }
     yield* rowIssues(path, mappings);
     // Init is root there until it takes the process's user.
-    if (hostId(mappings, 0) === undefined) yield { path, message: 'no row maps id 0 of the container' };
+    if (!joined && hostId(mappings, 0) === undefined)
+      yield { path, message: 'no row maps id 0 of the container' };
   }
-  if (uidMappings.length === 0 || gidMappings.length === 0) return;
-  const { uid = 0, gid = 0, additionalGids = [] } = process?.user ?? {};
-  yield* unmapped('process.user.uid', uidMappings, uid);
-  yield* unmapped('process.user.gid', gidMappings, gid);
+  // What a namespace that is there maps is asked of itself, when the container is made.
+  if (joined || uidMappings.length === 0 || gidMappings.length === 0) return;
+  yield* userIssues(process?.user ?? {}, uidMappings, gidMappings);
+}
+
+interface User {
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly additionalGids?: readonly number[];
+}
+
+function* userIssues(
+  { uid = 0, gid = 0, additionalGids = [] }: User,
+  uids: readonly IdMapping[],
+  gids: readonly IdMapping[],
+): Generator<ConfigIssue> {
+  yield* unmapped('process.user.uid', uids, uid);
+  yield* unmapped('process.user.gid', gids, gid);
   for (const [at, id] of additionalGids.entries())
-    yield* unmapped(`process.user.additionalGids[${at}]`, gidMappings, id);
+    yield* unmapped(`process.user.additionalGids[${at}]`, gids, id);
+}
+
+/** The same for a user namespace that is joined by path, with its maps in `config`. */
+export function* joinedIssues(config: Config): Generator<ConfigIssue> {
+  const { uidMappings = [], gidMappings = [] } = config;
+  for (const [kind, mappings] of [
+    ['uid', uidMappings],
+    ['gid', gidMappings],
+  ] as const)
+    if (hostId(mappings, 0) === undefined)
+      yield {
+        path: 'linux.namespaces (user).path',
+        message: `no row of its ${kind}_map maps id 0 of the container`,
+      };
+  yield* userIssues(config.process?.user ?? {}, uidMappings, gidMappings);
+  if (config.rootlessEuid !== true) return;
+  for (const [index, { data }] of config.mounts.entries())
+    yield* ownerOptionIssues(`mounts[${index}]`, data.split(','), uidMappings, gidMappings);
 }
 
 /** What a caller without privileges cannot have: runc's rootless validator. */
@@ -53,6 +86,8 @@ export function* rootlessIssues({ linux = {}, mounts = [] }: Spec): Generator<Co
   const namespaces = linux.namespaces ?? [];
   if (!namespaces.some(({ type }) => type === 'user'))
     yield { path: 'linux.namespaces', message: 'rootless container requires user namespaces' };
+  // Its maps are read when the container is made.
+  const joined = namespaces.some(({ type, path = '' }) => type === 'user' && path !== '');
   const { uidMappings = [], gidMappings = [] } = linux;
   for (const [index, { options = [], ...maps }] of mounts.entries()) {
     // mount_setattr(2), MOUNT_ATTR_IDMAP: CAP_SYS_ADMIN over the file system.
@@ -61,13 +96,21 @@ export function* rootlessIssues({ linux = {}, mounts = [] }: Spec): Generator<Co
       const message = 'id-mapped mounts are not supported for rootless containers';
       yield { path: `mounts[${index}]`, message };
     }
-    for (const option of options) {
-      const [, kind, id = ''] = /^(uid|gid)=(\d+)$/.exec(option) ?? [];
-      const mappings = kind === 'uid' ? uidMappings : gidMappings;
-      if (kind === undefined || hostId(mappings, Number(id)) !== undefined) continue;
-      const message = `cannot specify ${kind}= mount options for unmapped ${kind} in rootless containers`;
-      yield { path: `mounts[${index}].options`, message };
-    }
+    if (!joined) yield* ownerOptionIssues(`mounts[${index}].options`, options, uidMappings, gidMappings);
+  }
+}
+
+function* ownerOptionIssues(
+  path: string,
+  options: readonly string[],
+  uids: readonly IdMapping[],
+  gids: readonly IdMapping[],
+): Generator<ConfigIssue> {
+  for (const option of options) {
+    const [, kind, id = ''] = /^(uid|gid)=(\d+)$/.exec(option) ?? [];
+    if (kind === undefined || hostId(kind === 'uid' ? uids : gids, Number(id)) !== undefined) continue;
+    const message = `cannot specify ${kind}= mount options for unmapped ${kind} in rootless containers`;
+    yield { path, message };
   }
 }
 

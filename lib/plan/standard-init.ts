@@ -178,7 +178,7 @@ function rootfsSteps(config: Config, { cgroupMounts, hostHasKcore, fifoSlot }: S
     steps.push({
       kind: 'propagation',
       path: '/',
-      flags: config.rootfsPropagation === 0 ? MS.SLAVE | MS.REC : config.rootfsPropagation,
+      flags: firstPropagation(config),
     });
   }
   steps.push(
@@ -207,15 +207,20 @@ function rootfsSteps(config: Config, { cgroupMounts, hostHasKcore, fifoSlot }: S
   return steps;
 }
 
+/** What is unbindable could be no source of ours: at first it is private. */
+function firstPropagation(config: Config): number {
+  if (config.rootfsPropagation === 0) return MS.SLAVE | MS.REC;
+  if (isUnbindable(config)) return MS.PRIVATE | MS.REC;
+  return config.rootfsPropagation;
+}
+
 function switchRootSteps(config: Config, process: ProcessConfig): Step[] {
   const steps: Step[] = [];
   if (!hasNamespace(config, 'mount')) steps.push({ kind: 'chroot' });
   else if (config.noPivotRoot) steps.push({ kind: 'moveRoot' });
   else steps.push({ kind: 'pivotRoot' });
   // Again: what the first one changed was the old root, which is gone.
-  if (config.rootfsPropagation !== 0) {
-    steps.push({ kind: 'propagation', path: '/', flags: config.rootfsPropagation });
-  }
+  if (config.rootfsPropagation !== 0 && !isUnbindable(config)) steps.push(rootPropagation(config));
   // stdio that is the host's /dev/null would be a way to the host's devtmpfs.
   if (fillsDev(config)) steps.push({ kind: 'reopenNull' });
   // Before the root may become read-only.
@@ -245,8 +250,17 @@ function finishSteps(config: Config, process: ProcessConfig, rootfs: readonly St
   for (const path of config.readonlyPaths) steps.push({ kind: 'readonlyPath', path });
   for (const path of config.maskedPaths)
     steps.push({ kind: 'maskPath', path, label: config.mountLabel ?? '' });
+  // Behind the last of our own binds, which are of it.
+  if (isUnbindable(config) && hasNamespace(config, 'mount')) steps.push(rootPropagation(config));
   return steps;
 }
+
+const isUnbindable = ({ rootfsPropagation }: Config): boolean => (rootfsPropagation & MS.UNBINDABLE) !== 0;
+const rootPropagation = ({ rootfsPropagation }: Config): Step => ({
+  kind: 'propagation',
+  path: '/',
+  flags: rootfsPropagation,
+});
 
 function restrictSteps(config: Config, process: ProcessConfig): Step[] {
   const steps: Step[] = [];

@@ -78,7 +78,7 @@ export type Step =
   | { readonly kind: 'symlink'; readonly target: string; readonly path: string; readonly replace: boolean }
   | {
       readonly kind: 'sync';
-      readonly name: 'cgroup' | 'netDevices' | 'createRuntime' | 'createContainer';
+      readonly name: 'cgroup' | 'netDevices' | 'createRuntime' | 'createContainer' | 'idMaps';
     }
   | {
       readonly kind: 'hooks';

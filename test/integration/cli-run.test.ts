@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { makeDirectory } from '../harness/bundle.ts';
+import { makeDirectory, type SpecDocument } from '../harness/bundle.ts';
 import { eventually } from '../harness/deadline.ts';
 import { test } from '../harness/test.ts';
 import { cli, errorMessage, nruncPath, start } from './cli-fixture.ts';
@@ -247,4 +247,39 @@ test('The status of run is that of the process, whatever becomes of the removal'
   const deleted = await hooked(['delete', '-f', hooked.id]);
   assert.equal(deleted.code, 0);
   assert.match(deleted.stderr, /level=warning msg=".*poststop/);
+});
+
+test("The caller's soft limit of open files is the container's when a launcher tells it", {
+  requires: ['rootless'],
+  trap: 24,
+  proves: ['process.rlimits'],
+}, async t => {
+  const patch = (spec: SpecDocument) => {
+    delete spec.process.rlimits;
+    return undefined;
+  };
+  const look = 'sed -n "s/^Max open files *//p" /proc/self/limits';
+  const limits = (text: string) => text.trim().split(/ +/).slice(0, 2);
+  // docs/engines.md has this launcher.
+  const told = 'LIBCONTAINER_SOFT_NOFILE=$(ulimit -Sn) exec "$0" "$@"';
+  const by = async (launcher: string, program: string, ...words: readonly string[]) =>
+    start('/bin/sh', ['-c', `ulimit -Sn 300; ulimit -Hn 900; ${launcher}`, program, ...words]).ended();
+  const nrunc = cli(t, { patch, process: { args: ['/bin/sh', '-c', look] } });
+  const run = ['--root', nrunc.root, 'run', '-b', nrunc.bundle, nrunc.id];
+  assert.deepEqual(limits((await by(told, nruncPath, ...run)).stdout), ['300', '900']);
+  // What Node itself has made of it: it cannot be known any more.
+  assert.deepEqual(limits((await by('exec "$0" "$@"', nruncPath, ...run)).stdout), ['900', '900']);
+
+  const living = cli(t, { patch });
+  assert.equal((await living(['run', '-d', '-b', living.bundle, living.id])).code, 0);
+  const exec = ['--root', living.root, 'exec', living.id, '/bin/sh', '-c', look];
+  assert.deepEqual(limits((await by(told, nruncPath, ...exec)).stdout), ['300', '900']);
+  const wrong = await start(nruncPath, exec, { env: { LIBCONTAINER_SOFT_NOFILE: 'x' } }).ended();
+  assert.equal(wrong.code, 255);
+  assert.match(errorMessage(wrong), /LIBCONTAINER_SOFT_NOFILE is "x", not a number/);
+  // A configuration that says it is not touched.
+  const own = cli(t, { process: { args: ['/bin/sh', '-c', look] } });
+  const words = ['--root', own.root, 'run', '-b', own.bundle, own.id];
+  const configured = await start(nruncPath, words, { env: { LIBCONTAINER_SOFT_NOFILE: '300' } }).ended();
+  assert.deepEqual(limits(configured.stdout), ['1024', '1024']);
 });

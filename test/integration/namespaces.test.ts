@@ -1,10 +1,18 @@
 /** Namespaces joined by path, none of the mount kind, and what follows for names and propagation. namespaces(7). */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { readFileSync, readlinkSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { cpSync, readFileSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { LinuxFactory, loadConfig, Process } from '../../lib/index.ts';
-import { containerId, makeBundle, makeStateRoot, type SpecDocument } from '../harness/bundle.ts';
-import { text, waitFor } from '../harness/deadline.ts';
+import {
+  containerId,
+  makeBundle,
+  makeDirectory,
+  makeStateRoot,
+  rootfs,
+  type SpecDocument,
+} from '../harness/bundle.ts';
+import { eventually, text, waitFor } from '../harness/deadline.ts';
 import { type TestContext, test } from '../harness/test.ts';
 import { fixture } from './fixture.ts';
 
@@ -117,6 +125,65 @@ for (const noPivotRoot of [false, true])
       await container.destroy({ force: true });
     }
   });
+
+/** What the container's root is, and whether a mount that the host makes below it later is seen there. */
+const propagations: readonly (readonly [name: string, tag: RegExp, seen: boolean])[] = [
+  ['private', /^$/, false],
+  ['rprivate', /^$/, false],
+  // Of the mount of / alone, as under runc: the root file system is another one, and got no master by it.
+  ['slave', /^$/, false],
+  ['rslave', /^master:\d+$/, true],
+  // A peer group of the container's own: what the host's one gets stays outside.
+  ['shared', /^shared:\d+$/, false],
+  ['rshared', /^shared:\d+$/, false],
+  ['unbindable', /^unbindable$/, false],
+  ['runbindable', /^unbindable$/, false],
+];
+
+test('rootfsPropagation: what the host mounts in the root file system later is seen, or is not', {
+  requires: ['root'],
+  proves: ['linux.rootfsPropagation'],
+  trap: 11,
+}, async t => {
+  const directory = makeDirectory(t);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=755', 'none', directory]);
+  t.after(() => execFileSync('umount', ['-l', directory]));
+  execFileSync('mount', ['--make-shared', directory]);
+  cpSync(rootfs, directory, { recursive: true, verbatimSymlinks: true });
+  const later = join(directory, 'mnt');
+  for (const [name, tag, seen] of propagations) {
+    const on = await fixture(t, {
+      patch: spec => {
+        spec.root = { path: directory };
+        spec.linux.rootfsPropagation = name;
+        return undefined;
+      },
+    });
+    const container = await on.create();
+    const main = on.sh('cat /proc/self/mountinfo; echo .; read line; grep -c " /mnt " /proc/self/mountinfo', {
+      stdin: 'pipe',
+      stdout: 'pipe',
+      stderr: 'inherit',
+    });
+    await container.run(main);
+    let output = '';
+    main.stdout?.on('data', part => {
+      output += String(part);
+    });
+    await eventually('it reads', () => output.endsWith('\n.\n'));
+    const own = output.split('\n').findLast(line => line.split(' ')[4] === '/') ?? '';
+    assert.match((own.split(' - ')[0] ?? '').split(' ').slice(6).join(','), tag, name);
+    execFileSync('mount', ['-t', 'tmpfs', 'none', later]);
+    try {
+      main.stdin?.end('\n');
+      await main.wait();
+      assert.ok(output.endsWith(`\n.\n${seen ? '1' : '0'}\n`), `${name}: ${output}`);
+    } finally {
+      execFileSync('umount', [later]);
+    }
+    await container.destroy();
+  }
+});
 
 test('stats() counts the interfaces of the network namespace', { requires: ['root'] }, async t => {
   const on = await fixture(t);

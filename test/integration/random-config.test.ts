@@ -47,11 +47,11 @@ async function withLibrary(bundle: string, root: string): Promise<{ output: stri
 }
 
 function withRunc(bundle: string): string {
-  const { status, stdout, stderr } = spawnSync(
-    'runc',
-    ['--root', '/run/libcontainer-test-runc', 'run', '--bundle', bundle, containerId('runc')],
-    { encoding: 'utf8' },
-  );
+  const id = containerId('runc');
+  const runc = (...words: readonly string[]) =>
+    spawnSync('runc', ['--root', '/run/libcontainer-test-runc', ...words], { encoding: 'utf8' });
+  const { status, stdout, stderr } = runc('run', '--bundle', bundle, id);
+  if (status !== 0) runc('delete', '--force', id);
   assert.equal(status, 0, `runc: ${stderr}${stdout}`);
   return stdout;
 }

@@ -342,6 +342,13 @@ export function forRunc(document: Drawn): Drawn | undefined {
   delete copy.process.scheduler;
   delete copy.process.ioPriority;
   delete copy.process.apparmorProfile;
+  // Of several on one place it makes the last one read-only for the first one's `ro`.
+  copy.mounts = copy.mounts.filter(
+    ({ destination }, index, all) => all.findLastIndex(other => other.destination === destination) === index,
+  );
+  // A hook that does not read its state is a broken pipe for it, of which it dies sometimes (status 141).
+  for (const hook of Object.values(copy.hooks ?? {}).flat())
+    if (typeof hook === 'object') Object.assign(Object(hook), { path: '/bin/cat', args: ['cat'] });
   if (copy.linux.seccomp !== undefined) Object.assign(copy.linux.seccomp, { flags: [] });
   return copy;
 }

@@ -67,8 +67,9 @@ const placed = [
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
   { files: /integration\/criu-cgroups/, profiles: layouts },
   { files: /integration\/(criu|example-migrate)/, profiles: ['v2'] },
+  { files: /integration\/nested/, profiles: ['v2'] },
   { files: /example-(supervisor|dashboard|terminal|ci|telemetry)/, profiles: [] },
-  { files: /differential|package|tarball|sandbox-fixture|readme|nested|host-only/, profiles: [] },
+  { files: /differential|package|tarball|sandbox-fixture|readme|host-only/, profiles: [] },
 ];
 const runsIn = (file, profile) =>
   (placed.find(row => row.files.test(file))?.profiles ?? layouts).includes(profile);

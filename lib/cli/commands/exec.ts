@@ -6,6 +6,7 @@ import { Foreground } from '../foreground.ts';
 import { inheritedFds } from '../inherited-fds.ts';
 import { containerIdOf, type Invocation, openFactory } from '../invocation.ts';
 import type { Options } from '../options.ts';
+import { withCallersLimit } from '../soft-limit.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const { options, log } = invocation;
@@ -24,6 +25,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const processOptions: ProcessOptions = {
     ...wanted,
     env: [...wanted.env, ...env],
+    rlimits: withCallersLimit(wanted.rlimits),
     ...(fds.length > 0 ? { preservedFds: fds } : {}),
     ...(consoleSocket === undefined ? {} : { consoleSocket }),
     ...(pidfdSocket === undefined ? {} : { pidfdSocket }),

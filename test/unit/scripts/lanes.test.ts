@@ -83,3 +83,25 @@ test('judge() finds a missing lane, an empty one, a failure, a leak', async () =
   assert.equal(problems.length, 4);
   assert.match(notes[0] ?? '', /host: passed only at the second try/);
 });
+
+test('conformance: what an ordinary user proved is told beside the lane, and claims need a property', async () => {
+  const { joinResults } = (await import(join(projectRoot, 'scripts/conformance.mjs'))) as {
+    joinResults: (
+      list: string[],
+      records: object[],
+    ) => { rows: Map<string, Map<string, Set<string>>>; unknown: string[] };
+  };
+  const row = { file: 'f', name: 'n', result: 'passed', proves: ['a', 'b'] };
+  const { rows, unknown } = joinResults(
+    ['a', 'a[].x', 'c'],
+    [
+      { lane: 'host', tests: [row, { ...row, result: 'failed', name: 'm' }] },
+      { lane: 'v2', tests: [{ ...row, uid: 65534 }] },
+    ],
+  );
+  const lanesOf = (property: string) => [...(rows.get(property)?.get('f › n') ?? [])];
+  assert.deepEqual(lanesOf('a'), ['host', 'v2', 'rootless']);
+  assert.deepEqual(lanesOf('a[].x'), ['host', 'v2', 'rootless']);
+  assert.equal(rows.get('c')?.size, 0);
+  assert.deepEqual(unknown, ['f › n: b', 'f › m: b']);
+});
