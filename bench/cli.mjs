@@ -1,8 +1,17 @@
 // node bench/cli.mjs [--rounds N] [--nrunc FILE]… [--write]: what each command costs as a process of its own, from vfork to
-// exit, against runc and crun. --nrunc: another executable to compare (a front, other flags of node). --write:
-// docs/performance-cli.md. The node of `node` runs an empty program: the floor of anything that is written for it.
-import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
+// exit, against runc and crun; `nrunc-front` is the front before a server (docs/adr/0026). --nrunc: another executable to compare
+// (other flags of node). --write: docs/performance-cli.md. The node of `node` runs an empty program: the floor of anything
+// that is written for it.
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
 import { arch, cpus, release } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -31,6 +40,7 @@ if (isCgroup2('/sys/fs/cgroup/unified')) {
 const rounds = Number(options.rounds);
 compileFloor();
 const { directory: workspace, remove } = makeWorkspace();
+process.once('exit', remove);
 const bundle = makeBundle({ library: await loadLibrary(), workspace }, 'long', ['/bin/sleep', '100000']);
 
 /** One file that names its interpreter, as docs/engines.md installs it. */
@@ -41,10 +51,32 @@ function installed() {
   return file;
 }
 
+const served = join(workspace, 'front');
+mkdirSync(served);
+process.env.NRUNC_SOCKET = join(served, 'socket');
+
+/** The front; what it leaves to Node is counted: it would be the wrong figure. */
+function front() {
+  const file = join(served, 'nrunc-front');
+  copyFileSync(join(root, 'build/front/nrunc-front'), file);
+  const left = `echo "$*" >> '${join(served, 'left')}'`;
+  writeFileSync(`${file}.node`, `#!/bin/sh\n${left}\nexec '${process.execPath}' '${join(root, 'dist/nrunc.cjs')}' "$@"\n`);
+  for (const path of [file, `${file}.node`]) chmodSync(path, 0o755);
+  return file;
+}
+
+async function startServer() {
+  const words = [join(root, 'dist/nrunc.cjs'), 'serve', '--socket', process.env.NRUNC_SOCKET];
+  const server = spawn(process.execPath, words, { stdio: ['ignore', 'ignore', 'inherit'] });
+  while (!existsSync(process.env.NRUNC_SOCKET) && server.exitCode === null) await delay(10);
+  return server;
+}
+
 const which = name => spawnSync('which', [name], { encoding: 'utf8' }).stdout.trim();
 const candidates = [
   ...['runc', 'crun'].map(which).filter(path => path !== ''),
   installed(),
+  front(),
   ...options.nrunc,
 ];
 const empty = join(workspace, 'empty.cjs');
@@ -52,6 +84,7 @@ writeFileSync(empty, '');
 const names = candidates.map((path, at) =>
   candidates.findIndex(p => basename(p) === basename(path)) === at ? basename(path) : path,
 );
+const server = await startServer();
 const helper = await Helper.start('commands');
 const figures = new Map();
 const add = (operation, name, microseconds) => {
@@ -81,6 +114,7 @@ async function round(path, name) {
   await timed('state', 'state', id);
   await timed('start', 'start', id);
   await timed('exec', 'exec', id, '/bin/true');
+  await timed('exec -d', 'exec', '--detach', id, '/bin/true');
   await timed('kill', 'kill', id, 'KILL');
   await ended(readFileSync(pidFile, 'utf8'));
   await timed('delete', 'delete', id);
@@ -96,6 +130,7 @@ try {
   }
 } finally {
   await helper.stop();
+  server.kill('SIGTERM');
   for (const [at, path] of candidates.entries()) {
     const state = join(workspace, `state-${names[at].replaceAll('/', '-')}`);
     if (!existsSync(state)) continue;
@@ -103,25 +138,44 @@ try {
     for (const id of left.split('\n').filter(text => text !== ''))
       spawnSync(path, ['--root', state, 'delete', '--force', id]);
   }
-  remove();
 }
 
 const ms = microseconds => (microseconds / 1000).toFixed(1);
 const cell = values =>
   values === undefined ? '' : `${ms(percentile(values, 0.5))} (${ms(percentile(values, 0.99))})`;
 const operations = [...figures.keys()].filter(name => name !== 'node');
+/** Median of the ratios of the rounds to those of runc. */
+function ratio(row, name) {
+  const [ours, runc] = [row.get(name), row.get('runc')];
+  if (ours === undefined || runc === undefined) return '';
+  return percentile(ours.map((value, at) => value / runc[at]), 0.5).toFixed(2);
+}
+const sums = new Map();
+for (const name of names)
+  sums.set(
+    name,
+    figures.get('create').get(name).map((value, at) => value + figures.get('start').get(name)[at]),
+  );
+figures.set('create + start', sums);
+operations.push('create + start');
 const rows = operations.map(name => {
   const row = figures.get(name);
   const [runc, ours] = ['runc', 'nrunc'].map(one => row.get(one));
   const more = runc === undefined ? '' : ms(percentile(ours, 0.5) - percentile(runc, 0.5));
-  return [name, ...names.map(one => cell(row.get(one))), more];
+  return [name, ...names.map(one => cell(row.get(one))), more, ratio(row, 'nrunc'), ratio(row, 'nrunc-front')];
 });
-const head = ['', ...names, 'nrunc − runc'];
+const head = ['', ...names, 'nrunc − runc', 'nrunc / runc', 'front / runc'];
 const line = cells => `| ${cells.join(' | ')} |`;
 const table = [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
 const node = cell(figures.get('node').get('node'));
 const text = `An empty program of node: ${node}.\n\n${table}\n`;
 console.log(text);
+const left = join(served, 'left');
+if (existsSync(left)) {
+  const words = readFileSync(left, 'utf8').split('\n').map(line => line.split(' ')[2]);
+  const all = [...new Set(words)].filter(word => word !== undefined);
+  console.log(`the front left to Node: ${all.map(word => `${word} ${words.filter(one => one === word).length}`).join(', ')}`);
+}
 if (options.write)
   writeFileSync(
     join(root, 'docs/performance-cli.md'),
@@ -129,7 +183,8 @@ if (options.write)
 
 Written by \`node bench/cli.mjs --write\`. Linux ${release()}, ${arch()}, ${cpus().length} processors, Node ${process.version}, ${rounds} rounds,
 ${new Date().toISOString().slice(0, 10)}. Median milliseconds of a command as a process, from vfork to exit, and p99; all in one run, in random order.
-\`nrunc\` is installed as [engines.md](engines.md) says. What the library costs in a daemon is in [performance.md](performance.md).
+\`nrunc\` is installed as [engines.md](engines.md) says; \`nrunc-front\` is the front before \`nrunc serve\`, which leaves \`exec\` in the
+foreground to Node. The ratios are medians of the rounds' ratios. What the library costs in a daemon is in [performance.md](performance.md).
 
 ${text}`,
   );

@@ -1,8 +1,10 @@
-// node bench/podman.mjs [--count N] [--at-once N]: containers through Podman with nrunc and with runc, in turn: N in a row,
-// then some at once; wall time, failures, and what is left. As root; the image is made of build/rootfs.
+// node bench/podman.mjs [--count N] [--at-once N]: containers through Podman with runc, nrunc and the front before a server
+// (docs/adr/0026), in turn: N in a row, then some at once; wall time, failures, and what is left. As root; the image is made
+// of build/rootfs.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
   mkdtempSync,
   readdirSync,
@@ -26,7 +28,11 @@ const directory = mkdtempSync('/run/bench-podman-');
 const nrunc = join(directory, 'nrunc');
 writeFileSync(nrunc, `#!${process.execPath}\nrequire(${JSON.stringify(join(root, 'dist/nrunc.cjs'))});\n`);
 chmodSync(nrunc, 0o755);
-const runtimes = { runc: execFileSync('which', ['runc'], { encoding: 'utf8' }).trim(), nrunc };
+const front = join(directory, 'front');
+copyFileSync(join(root, 'build/front/nrunc-front'), front);
+copyFileSync(nrunc, `${front}.node`);
+const server = spawn(nrunc, ['serve'], { stdio: ['ignore', 'ignore', 'inherit'] });
+const runtimes = { runc: execFileSync('which', ['runc'], { encoding: 'utf8' }).trim(), nrunc, front };
 const words = [
   ...[
     '--root',
@@ -79,30 +85,32 @@ async function atOnce(path, count) {
   return Number(process.hrtime.bigint() - begun) / 1e6;
 }
 
-const states = () => (existsSync('/run/libcontainer') ? readdirSync('/run/libcontainer') : []);
+const states = () => (existsSync('/run/libcontainer') ? readdirSync('/run/libcontainer').filter(name => !name.startsWith('@')) : []);
 try {
   const importing = ['-c', 'tar -C "$0" -c . | podman "$@"', join(root, 'build/rootfs')];
   execFileSync('sh', [...importing, ...words, 'import', '-q', '-', image], { stdio: 'ignore' });
   for (const path of Object.values(runtimes)) once(path);
   const before = snapshot();
-  const times = { runc: [], nrunc: [] };
+  const times = { runc: [], nrunc: [], front: [] };
   for (let at = 0; at < Number(options.count); at++)
     for (const name of shuffle(Object.keys(runtimes))) times[name].push(once(runtimes[name]));
   const together = {};
-  for (const name of ['runc', 'nrunc'])
+  for (const name of Object.keys(runtimes))
     together[name] = await atOnce(runtimes[name], Number(options['at-once']));
   const leaks = (await leaksSince(before)).filter(leak => !leak.startsWith('descriptor '));
-  for (const name of ['runc', 'nrunc'])
+  for (const name of Object.keys(runtimes))
     console.log(
       `${name}: ${options.count} in a row: median ${median(times[name]).toFixed(0)} ms, p99 ${percentile(times[name], 0.99).toFixed(0)} ms; ` +
         `${options['at-once']} at once: ${together[name].toFixed(0)} ms`,
     );
-  console.log(
-    `nrunc / runc: ${(median(times.nrunc) / median(times.runc)).toFixed(2)} in a row, ${(together.nrunc / together.runc).toFixed(2)} at once; ` +
-      `left: ${leaks.length} leaks, ${states().length} states`,
-  );
+  for (const name of ['nrunc', 'front'])
+    console.log(
+      `${name} / runc: ${(median(times[name]) / median(times.runc)).toFixed(2)} in a row, ${(together[name] / together.runc).toFixed(2)} at once`,
+    );
+  console.log(`left: ${leaks.length} leaks, ${states().length} states`);
   for (const leak of leaks) console.log(`leak: ${leak}`);
 } finally {
+  server.kill('SIGTERM');
   const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .map(line => line.split(' ')[4] ?? '')

@@ -41,6 +41,8 @@ export interface ProcessOptions extends Partial<Omit<ProcessConfig, 'args' | 'us
    * even when it ends first: for programs that start it and end themselves, like `nrunc exec --detach`. Default false.
    */
   readonly unreaped?: boolean;
+  /** @internal A socket to the front that clones the process and is its parent (docs/adr/0026). Borrowed. */
+  readonly front?: number;
   /** Descriptors of this process that the container keeps as 3, 4, …. Borrowed. Default none. */
   readonly preservedFds?: readonly number[];
   /** Exec only: enter the container even when it is paused. Default false. */

@@ -1,5 +1,5 @@
 // `npm run build [-- PART…]`: proto (lib/generated), init and init-faults (static, musl), addon, dist (library, CLI, types).
-// Parts: proto init addon dist. Up-to-date parts are skipped by comparing times, so a second run is quick.
+// Parts: proto init front addon dist. Up-to-date parts are skipped by comparing times, so a second run is quick.
 import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
@@ -19,13 +19,13 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { nodeDirectory } from './addon-flags.mjs';
-import { initFlags, initLinkFlags, initSources } from './init-flags.mjs';
+import { frontSources, initFlags, initLinkFlags, initSources } from './init-flags.mjs';
 import { tarStreamAlias } from './tar-stream.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 process.chdir(root);
 const wanted = process.argv.slice(2).filter(a => !a.startsWith('-'));
-const parts = wanted.length > 0 ? wanted : ['proto', 'init', 'addon', 'dist'];
+const parts = wanted.length > 0 ? wanted : ['proto', 'init', 'front', 'addon', 'dist'];
 
 function newest(...paths) {
   let time = 0;
@@ -81,6 +81,16 @@ function init() {
     mkdirSync('build/init', { recursive: true });
     run('gcc', [...initFlags(), ...initLinkFlags, ...extra, '-o', output, ...initSources()]);
   }
+}
+
+// What may stand in nrunc's place before a resident server (docs/adr/0026); of the same kind as init.
+function front() {
+  const output = 'build/front/nrunc-front';
+  if (fresh(output, 'addon/front', 'addon/init', 'addon/sys', 'package.json', 'scripts/init-flags.mjs')) return;
+  mkdirSync('build/front', { recursive: true });
+  const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
+  const defined = `-DNRUNC_VERSION=${JSON.stringify(version)}`;
+  run('gcc', [...initFlags(), ...initLinkFlags, defined, '-o', output, ...frontSources]);
 }
 
 function addon() {
@@ -295,9 +305,11 @@ async function native() {
   copyFileSync('build/Release/libcontainer.node', join(directory, 'libcontainer.node'));
   copyFileSync('build/init/init', join(directory, 'init'));
   chmodSync(join(directory, 'init'), 0o755);
+  copyFileSync('build/front/nrunc-front', join(directory, 'nrunc-front'));
+  chmodSync(join(directory, 'nrunc-front'), 0o755);
 }
 
-const all = { proto, init, addon, dist, native };
+const all = { proto, init, front, addon, dist, native };
 for (const part of parts) {
   if (!all[part]) {
     console.error(`build: unknown part ${part}; parts: ${Object.keys(all).join(' ')}`);

@@ -12,6 +12,14 @@ export const initSources = () => [
   'addon/sys/clone.cc',
 ];
 
+/** The front does a clone as a monitor does it. */
+export const frontSources = [
+  'addon/front/main.cc',
+  'addon/init/monitor_clone.cc',
+  'addon/init/monitor_socket.cc',
+  'addon/sys/clone.cc',
+];
+
 export function initFlags() {
   const specs = execFileSync('sh', ['-c', 'ls /usr/lib/*-linux-musl/musl-gcc.specs']).toString();
   const arch = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';

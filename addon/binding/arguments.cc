@@ -360,6 +360,8 @@ JobRequest Arguments::job(const Napi::Value& value) {
   } else if (!monitor.IsUndefined()) {
     wrong("job.monitor must be an object");
   }
+  if (const Napi::Value front = get(object, "front"); !front.IsUndefined())
+    out.front = duplicate(front, "job.front");
   return out;
 }
 

@@ -87,6 +87,8 @@ struct JobRequest {
   // Not empty: the monitor is to be the parent, and writes down there how the process ends.
   std::string exit_file;
   std::string orders;
+  // A socket to the front that is to be the parent.
+  sys::Fd front;
 };
 
 class Monitor;
@@ -106,6 +108,7 @@ struct Job {
   // The spawner's alone.
   Monitor* monitor = nullptr;  // its parent, while that lives
   uint32_t token = 0;          // its name there
+  bool fronted = false;        // a child of a front's, which reaps it or leaves it to its subreaper
   pid_t pid = 0;
   std::unique_ptr<Birth> birth;  // until init is known to execute
   Operations operations;         // what was done before the clone: taken back when init cannot be executed

@@ -34,6 +34,8 @@ constexpr size_t stack_size = 32U * 1024U;
 // A monitor that somebody has stopped must not hold the spawner thread for ever. A clone with a new network
 // namespace may wait for a lock of the kernel's for seconds.
 constexpr timeval patience{30, 0};
+// A front is somebody's command line, which Ctrl-Z stops: nobody else's start may wait for it for long.
+constexpr timeval front_patience{5, 0};
 constexpr int first_free = sys::monitor::owner_fd + 1;
 
 // As ChildPlan of launch.cc: shared memory, nothing that allocates.
@@ -109,6 +111,11 @@ sys::Status start_process(Birth& birth, sys::Fd& pidfd) {
 
 }  // namespace
 
+Monitor::Monitor(sys::Fd socket) : socket_(std::move(socket)) {
+  (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &front_patience, sizeof front_patience);
+  (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &front_patience, sizeof front_patience);
+}
+
 Monitor::~Monitor() {
   socket_.reset();
   if (pidfd_) wait_for(pidfd_.get());
@@ -140,6 +147,13 @@ sys::Status Monitor::start(int init_memfd) {
 
 sys::Status Monitor::clone(const MonitoredClone& order, uint32_t token, pid_t& pid, sys::Fd& pidfd) {
   sys::Fd exit_file;
+  if (order.exit_file.empty()) {
+    // A front: any descriptor in the place of the record.
+    auto failed = ask(order, token, order.init);
+    if (!failed) failed = hear(token, pid, pidfd);
+    if (!failed && !pidfd) failed = sys::Failure{"recvmsg", "front, pidfd", EMFILE, "", ""};
+    return failed;
+  }
   if (auto failed =
           sys::open_file(exit_file, order.exit_file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600))
     return failed;

@@ -48,6 +48,8 @@ class Monitor {
   static constexpr uint64_t epoll_data = 2;
 
   Monitor() = default;
+  // A front (addon/front), over a socket pair that it has made: no process of ours, and it keeps no record.
+  explicit Monitor(sys::Fd socket);
   Monitor(const Monitor&) = delete;
   Monitor& operator=(const Monitor&) = delete;
   // Closes the socket and waits for the end of the process: only when it has no children any more, or none

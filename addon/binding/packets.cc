@@ -3,8 +3,11 @@
 // modules lack: CRIU's RPC. Nothing here blocks; JavaScript waits with watch().
 #include <napi.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "binding/arguments.h"
@@ -66,12 +69,12 @@ Napi::Value packet_receive(const Napi::CallbackInfo& info) {
   Arguments arguments(env);
   const int fd = arguments.fd(info[0], "fd");
   if (arguments.thrown()) return env.Undefined();
-  std::vector<char> buffer(largest_packet);
+  const std::unique_ptr<char[]> buffer(new char[largest_packet]);
   union {
     char bytes[CMSG_SPACE(sizeof(int) * most_descriptors)];
     cmsghdr align;
   } control{};
-  iovec part{buffer.data(), buffer.size()};
+  iovec part{buffer.get(), largest_packet};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
@@ -93,8 +96,64 @@ Napi::Value packet_receive(const Napi::CallbackInfo& info) {
   auto numbers = Napi::Array::New(env, fds.size());
   for (uint32_t i = 0; i < fds.size(); i++) numbers.Set(i, Napi::Number::New(env, fds[i].take()));
   auto out = Napi::Object::New(env);
-  out.Set("data", Napi::Buffer<char>::Copy(env, buffer.data(), static_cast<size_t>(got)));
+  out.Set("data", Napi::Buffer<char>::Copy(env, buffer.get(), static_cast<size_t>(got)));
   out.Set("fds", numbers);
+  return out;
+}
+
+// A listening socket at a path where nothing is; nobody but its owner may connect.
+sys::Status listen_at(const std::string& path, sys::Fd& out) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) {
+    errno = ENAMETOOLONG;
+    return sys::failure("bind", sys::quoted(path), path);
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  sys::Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return sys::failure("socket", "AF_UNIX, SOCK_SEQPACKET");
+  // The file gets the mode of the socket (unix(7)): no moment in which others may connect.
+  if (::fchmod(fd.get(), S_IRUSR | S_IWUSR) != 0) return sys::failure("fchmod", "socket, 0600");
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return sys::failure("bind", sys::quoted(path), path);
+  if (::listen(fd.get(), SOMAXCONN) != 0) return sys::failure("listen", sys::quoted(path), path);
+  out = std::move(fd);
+  return {};
+}
+
+Napi::Value packet_listen(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(env);
+  const std::string path = arguments.path(info[0], "path");
+  if (arguments.thrown()) return env.Undefined();
+  sys::Fd fd;
+  if (const auto failed = listen_at(path, fd)) {
+    throw_failure(env, *failed);
+    return env.Undefined();
+  }
+  return Napi::Number::New(env, fd.take());
+}
+
+// Who has connected is what the kernel noted then: SO_PEERCRED, unix(7).
+Napi::Value packet_accept(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Arguments arguments(env);
+  const int fd = arguments.fd(info[0], "fd");
+  if (arguments.thrown()) return env.Undefined();
+  sys::Fd accepted;
+  do accepted.reset(::accept4(fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  while (!accepted && (errno == EINTR || errno == ECONNABORTED));
+  if (!accepted && errno == EAGAIN) return env.Null();
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (!accepted || ::getsockopt(accepted.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
+    throw_failure(env, sys::failure(accepted ? "getsockopt" : "accept4", std::to_string(fd)));
+    return env.Undefined();
+  }
+  auto out = Napi::Object::New(env);
+  out.Set("fd", Napi::Number::New(env, accepted.take()));
+  out.Set("pid", Napi::Number::New(env, peer.pid));
+  out.Set("uid", Napi::Number::New(env, peer.uid));
   return out;
 }
 
@@ -104,6 +163,8 @@ void export_packets(Napi::Env env, Napi::Object& exports) {
   add<packet_pair>(env, exports, "packetPair");
   add<packet_send>(env, exports, "packetSend");
   add<packet_receive>(env, exports, "packetReceive");
+  add<packet_listen>(env, exports, "packetListen");
+  add<packet_accept>(env, exports, "packetAccept");
 }
 
 }  // namespace binding

@@ -235,7 +235,7 @@ void Spawner::run_job(const std::shared_ptr<Job>& job) {
     return;
   }
   // Its clone has waited for the execve.
-  if (job->monitor != nullptr) job->operations = {};
+  if (job->monitor != nullptr || job->fronted) job->operations = {};
   prepare_state(*job);
   const std::lock_guard<std::mutex> lock(job->mutex);
   if (job->aborted) (void)sys::pidfd_send_signal(job->pidfd.get(), SIGKILL);

@@ -31,6 +31,11 @@ bool kernel_told(int pidfd, int& status) {
 }  // namespace
 
 sys::Status Spawner::launch(Job& job) {
+  if (job.request.front) {
+    Monitor front(std::move(job.request.front));
+    job.fronted = true;
+    return launcher_.launch(job, &front, ++last_token_);
+  }
   if (job.request.exit_file.empty()) return launcher_.launch(job, nullptr, 0);
   for (bool again = true;; again = false) {
     Monitor* monitor = nullptr;
@@ -103,13 +108,14 @@ void Spawner::lose_monitor(Monitor& monitor) {
 
 // A child of ours is not reaped before we do it; a monitor may have done so, and then its number is nobody's.
 bool Spawner::is_reaped(const Job& job) {
-  return job.monitor != nullptr && sys::pidfd_send_signal(job.pidfd.get(), 0) != 0;
+  return (job.monitor != nullptr || job.fronted) && sys::pidfd_send_signal(job.pidfd.get(), 0) != 0;
 }
 
 // ECHILD: its monitor was killed, or the host process waits for children that are not its own (waitpid(-1)).
 void Spawner::ask_kernel(Job& job, Event& event) {
   int status = 0;
-  event.unknown = !kernel_told(job.pidfd.get(), status);
+  // Whoever reaps it may take its time, and asks nobody here.
+  event.unknown = job.fronted || !kernel_told(job.pidfd.get(), status);
   event.signaled = WIFSIGNALED(status);
   event.core_dumped = event.signaled && WCOREDUMP(status);
   event.status = event.signaled ? WTERMSIG(status) : WEXITSTATUS(status);

@@ -17,6 +17,7 @@
 #include "calls.h"
 #include "frames.h"
 #include "monitor_clone.h"
+#include "monitor_socket.h"
 #include "sys/monitor_protocol.h"
 #include "text.h"
 
@@ -92,61 +93,6 @@ void forget(Child& child) {
   child = {};
 }
 
-struct Received {
-  int fds[sys::monitor::most_fds];
-  uint32_t count;
-};
-
-// recvmsg's result. Descriptors are added to `received`; what does not fit is closed.
-long receive(void* buffer, size_t size, Received& received) {
-  union {
-    char bytes[CMSG_SPACE(sizeof(int) * 256)];
-    cmsghdr align;
-  } control;
-  iovec part = {buffer, size};
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = &control;
-  message.msg_controllen = sizeof control;
-  const long got = recvmsg(sys::monitor::socket_fd, &message, MSG_CMSG_CLOEXEC);
-  if (got < 0) return got;
-  for (cmsghdr* head = CMSG_FIRSTHDR(&message); head != nullptr; head = CMSG_NXTHDR(&message, head)) {
-    if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t at = 0; at < count; at++) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(head) + at * sizeof(int), sizeof fd);
-      if (received.count < sys::monitor::most_fds)
-        received.fds[received.count++] = fd;
-      else
-        call(SYS_close, fd);
-    }
-  }
-  return got;
-}
-
-// False: not now (EAGAIN), try again. An owner that is gone needs no answer.
-bool send(const Answer& answer, int fd, int flags) {
-  union {
-    char bytes[CMSG_SPACE(sizeof(int))];
-    cmsghdr align;
-  } control = {};
-  iovec part = {const_cast<Answer*>(&answer), sizeof answer};
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (fd >= 0) {
-    message.msg_control = &control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* head = CMSG_FIRSTHDR(&message);
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(head), &fd, sizeof fd);
-  }
-  return sendmsg(sys::monitor::socket_fd, &message, flags | MSG_NOSIGNAL) >= 0 || errno != EAGAIN;
-}
 void adopt(Monitor& monitor, const Request& request, const char* orders, Received& received) {
   Answer answer = {};
   answer.token = request.token;
@@ -177,7 +123,7 @@ void adopt(Monitor& monitor, const Request& request, const char* orders, Receive
     }
   }
   // Waits: this answer is what the daemon's thread stands still for.
-  (void)send(answer, pidfd, 0);
+  (void)send(sys::monitor::socket_fd, answer, pidfd, 0);
   if (pidfd >= 0) call(SYS_close, pidfd);
 }
 
@@ -204,7 +150,7 @@ void succeed(Monitor& monitor, const Request& request) {
     answer.pid = child.pid;
     break;
   }
-  (void)send(answer, -1, 0);
+  (void)send(sys::monitor::socket_fd, answer, -1, 0);
 }
 
 // Orders of containers that their owner has destroyed meanwhile.
@@ -218,36 +164,22 @@ void sweep(Monitor& monitor) {
 bool serve(Monitor& monitor) {
   static Received received;
   static char buffer[sizeof(Request) + sys::monitor::largest_orders];
-  received.count = 0;
-  const long got = receive(buffer, sizeof buffer, received);
-  if (got < 0 && errno == EINTR) return true;
   Request request;
-  if (got < static_cast<long>(sizeof request)) return false;
-  memcpy(&request, buffer, sizeof request);
-  const uint32_t wanted = request.successor != 0 ? 0
-                                                 : 2 + request.has_cgroup + request.has_pid_namespace +
-                                                       request.entered + request.targets;
-  for (uint32_t behind = sys::monitor::fds_per_packet; behind < wanted;
-       behind += sys::monitor::fds_per_packet) {
-    char byte;
-    if (receive(&byte, 1, received) != 1) return false;
+  switch (receive_request(sys::monitor::socket_fd, buffer, sizeof buffer, request, received)) {
+    case Asked::again:
+      return true;
+    case Asked::ended:
+      return false;
+    case Asked::incomplete:
+      break;
+    case Asked::whole:
+      if (request.successor != 0)
+        succeed(monitor, request);
+      else
+        adopt(monitor, request, buffer + sizeof request, received);
+      sweep(monitor);
   }
-  if (request.successor != 0) {
-    succeed(monitor, request);
-  } else if (received.count == wanted && got == static_cast<long>(sizeof request + request.orders_size)) {
-    adopt(monitor, request, buffer + sizeof request, received);
-  } else {
-    // The kernel leaves descriptors out when the table is full: MSG_CTRUNC.
-    Answer answer = {};
-    answer.kind = Kind::failed;
-    answer.token = request.token;
-    answer.value = EMFILE;
-    strncpy(answer.call, "recvmsg", sizeof answer.call - 1);
-    (void)send(answer, -1, 0);
-  }
-  for (uint32_t at = 0; at < received.count; at++)
-    if (received.fds[at] >= 0) call(SYS_close, received.fds[at]);
-  sweep(monitor);
+  drop(received);
   return true;
 }
 
@@ -275,7 +207,7 @@ void tell(Monitor& monitor, Child& child) {
   answer.token = child.token;
   answer.code = child.code;
   answer.value = child.value;
-  if (monitor.has_owner && !send(answer, -1, MSG_DONTWAIT)) {
+  if (monitor.has_owner && !send(sys::monitor::socket_fd, answer, -1, MSG_DONTWAIT)) {
     child.state = State::untold;
     return;
   }

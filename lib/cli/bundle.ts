@@ -1,7 +1,8 @@
 /** What run and create have in common: the bundle's Config, the first process, the pid file. */
-import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Config, type Container, loadConfig, Process, type ProcessOptions } from '../index.ts';
+import type { Caller } from './caller.ts';
 import { inheritedFds } from './inherited-fds.ts';
 import { containerIdOf, type Invocation, openFactory } from './invocation.ts';
 import { withCallersLimit } from './soft-limit.ts';
@@ -27,20 +28,20 @@ export function configOptions({ options, globals, log }: Invocation) {
 
 /** @param detached The command returns while the container lives on. */
 export async function prepare(invocation: Invocation, detached: boolean): Promise<Prepared> {
-  const { options } = invocation;
-  const pidFile = absolute(options.text('pid-file'));
-  const consoleSocket = absolute(options.text('console-socket'));
-  const pidfdSocket = absolute(options.text('pidfd-socket'));
-  const bundle = options.text('bundle') ?? '';
-  // runc works in the bundle: relative paths of the command line were made absolute before.
-  if (bundle !== '') process.chdir(bundle);
-  const config = await loadConfig('.', configOptions(invocation));
+  const { options, caller } = invocation;
+  const pidFile = absolute(caller, options.text('pid-file'));
+  const consoleSocket = absolute(caller, options.text('console-socket'));
+  const pidfdSocket = absolute(caller, options.text('pidfd-socket'));
+  const notify = notifyOptions(caller);
+  const config = await loadConfig(enterBundle(invocation), configOptions(invocation));
+  if (!canBeServed(config, notify)) caller.decline();
   if (config.process === undefined) throw new Error('process property must not be empty');
   checkTerminal(config.process.terminal, detached, consoleSocket);
-  const { fds, env } = inheritedFds(options.number('preserve-fds'));
+  const { fds, env } = inheritedFds(caller, options.number('preserve-fds'));
   const id = containerIdOf(invocation);
   if (id === '') throw new Error('container id cannot be empty');
-  const container = await openFactory(invocation).create(id, config, notifyOptions());
+  await caller.commit();
+  const container = await openFactory(invocation).create(id, config, notify);
   return {
     container,
     config,
@@ -56,14 +57,36 @@ export async function prepare(invocation: Invocation, detached: boolean): Promis
   };
 }
 
+/** runc works in the bundle: relative paths of the command line were made absolute before. A server has a directory of its own. */
+function enterBundle({ options, caller }: Invocation): string {
+  const bundle = options.text('bundle') ?? '';
+  if (caller.front === undefined) {
+    if (bundle !== '') process.chdir(bundle);
+    return '.';
+  }
+  const directory = resolve(caller.cwd, bundle);
+  // Why it is not there is told with the words of who has tried to go there.
+  if (!existsSync(join(directory, 'config.json'))) caller.decline();
+  return directory;
+}
+
+/**
+ * A hook is the caller's to run, in its cgroup, and so are the programs that write the maps of ids (newuidmap(1)). Who waits
+ * for READY=1 watches the caller's process.
+ */
+const canBeServed = ({ hooks, namespaces }: Config, { notifySocket }: { readonly notifySocket?: string }) =>
+  notifySocket === undefined &&
+  [hooks.prestart, hooks.createRuntime, hooks.poststart].every(list => list.length === 0) &&
+  !namespaces.some(({ type }) => type === 'user');
+
 /** sd_notify(3): what starts nrunc as a service of Type=notify waits for the container's READY=1. */
-export function notifyOptions(): { readonly notifySocket?: string } {
-  const { NOTIFY_SOCKET: notifySocket = '' } = process.env;
+export function notifyOptions({ env }: Caller): { readonly notifySocket?: string } {
+  const { NOTIFY_SOCKET: notifySocket = '' } = env;
   return notifySocket === '' ? {} : { notifySocket };
 }
 
-export const absolute = (path: string | undefined): string | undefined =>
-  path === undefined || path === '' ? undefined : resolve(path);
+export const absolute = (caller: Caller, path: string | undefined): string | undefined =>
+  path === undefined || path === '' ? undefined : resolve(caller.cwd, path);
 
 /** runc's rules and words: a terminal needs somebody who holds its other end. */
 export function checkTerminal(terminal: boolean, detached: boolean, consoleSocket: string | undefined): void {
@@ -74,11 +97,17 @@ export function checkTerminal(terminal: boolean, detached: boolean, consoleSocke
 }
 
 /** The descriptors of nrunc itself, for a process that outlives it or needs no terminal. */
-export function detachedProcess(options: ProcessOptions): Process {
+export function detachedProcess({ stdio, front }: Caller, options: ProcessOptions): Process {
   // Whoever waits for it is the parent of nrunc: its status must be there even when it ends before nrunc does.
-  if (options.terminal === true) return new Process({ ...options, unreaped: true });
-  return new Process({ ...options, unreaped: true, stdin: 'inherit', stdout: 'inherit', stderr: 'inherit' });
+  const detached = { ...options, unreaped: true, ...(front === undefined ? {} : { front }) };
+  if (options.terminal === true) return new Process(detached);
+  const [stdin, stdout, stderr] = stdio === 'inherit' ? (['inherit', 'inherit', 'inherit'] as const) : stdio;
+  return new Process({ ...detached, stdin, stdout, stderr });
 }
+
+/** For a start that nobody waits for any more when the front is gone. */
+export const whileWanted = ({ signal }: Caller): { readonly signal?: AbortSignal } =>
+  signal === undefined ? {} : { signal };
 
 /** A reader never sees half a number: temporary file beside it, then rename. */
 export function writePidFile(file: string, pid: number): void {

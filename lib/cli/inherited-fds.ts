@@ -1,5 +1,6 @@
 /** Descriptors that the caller of nrunc left open for the container: LISTEN_FDS (sd_listen_fds(3)) and --preserve-fds. */
 import { readlinkSync } from 'node:fs';
+import type { Caller } from './caller.ts';
 
 const firstFd = 3;
 
@@ -10,9 +11,11 @@ export interface InheritedFds {
 }
 
 /** @param preserve Count of --preserve-fds, after those of LISTEN_FDS. @throws when one is not there. */
-export function inheritedFds(preserve: number): InheritedFds {
+export function inheritedFds(caller: Caller, preserve: number): InheritedFds {
+  // The front does not send them.
+  if (preserve !== 0 || caller.env.LISTEN_FDS !== undefined) caller.decline();
   if (preserve < 0) throw new Error(`--preserve-fds ${preserve} is negative`);
-  const listening = listenFds();
+  const listening = listenFds(caller);
   const first = firstFd + listening;
   for (let fd = firstFd; fd < first + preserve; fd++)
     if (!isInherited(fd))
@@ -28,8 +31,8 @@ export function inheritedFds(preserve: number): InheritedFds {
 }
 
 /** They are for this process only when LISTEN_PID says so. */
-function listenFds(): number {
-  const { LISTEN_FDS: count = '', LISTEN_PID: pid = '' } = process.env;
+function listenFds({ env }: Caller): number {
+  const { LISTEN_FDS: count = '', LISTEN_PID: pid = '' } = env;
   return /^\d+$/.test(count) && Number(pid) === process.pid ? Number(count) : 0;
 }
 

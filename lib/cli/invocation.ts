@@ -1,5 +1,6 @@
 /** What every command gets: its options and arguments, the global options, the log. */
 import { LinuxFactory } from '../index.ts';
+import type { Caller } from './caller.ts';
 import type { Log } from './log.ts';
 import type { Options } from './options.ts';
 
@@ -11,6 +12,7 @@ export interface Invocation {
   /** Absolute. */
   readonly root: string;
   readonly log: Log;
+  readonly caller: Caller;
 }
 
 export const containerIdOf = (invocation: Invocation): string => invocation.arguments[0] ?? '';

@@ -4,8 +4,8 @@
  * a plain sentence.
  */
 import { closeSync, openSync } from 'node:fs';
+import { type Caller, ownProcess } from './caller.ts';
 import { goJson } from './go-json.ts';
-import { printError, writeAll } from './output.ts';
 
 export type Level = 'debug' | 'info' | 'warning' | 'error';
 export type LogFormat = 'text' | 'json';
@@ -60,17 +60,21 @@ export interface LogOptions {
   readonly debug: boolean;
   /** Absolute path of a file to append to; undefined: stderr. */
   readonly file: string | undefined;
+  /** Default: this process. */
+  readonly caller?: Caller;
 }
 
 export class Log {
   readonly debugging: boolean;
   readonly #format: LogFormat;
   readonly #fd: number | undefined;
+  readonly #caller: Caller;
 
   /** @throws The system's error when the file cannot be opened. */
   constructor(options: LogOptions) {
     this.debugging = options.debug;
     this.#format = options.format;
+    this.#caller = options.caller ?? ownProcess;
     if (options.file !== undefined) this.#fd = openSync(options.file, 'a', 0o644);
   }
 
@@ -82,7 +86,7 @@ export class Log {
   }
   error(message: string): void {
     this.#write('error', message);
-    if (this.#fd !== undefined) printError(`${message}\n`);
+    if (this.#fd !== undefined) this.#caller.printError(`${message}\n`);
   }
   close(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
@@ -90,7 +94,7 @@ export class Log {
 
   #write(level: Level, message: string): void {
     const line = formatLine(this.#format, level, message, new Date());
-    if (this.#fd === undefined) printError(line);
-    else writeAll(this.#fd, line);
+    if (this.#fd === undefined) this.#caller.printError(line);
+    else this.#caller.writeLog(this.#fd, line);
   }
 }

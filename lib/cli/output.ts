@@ -17,8 +17,6 @@ export function writeAll(fd: number, text: string): void {
   }
 }
 
-export const print = (text: string): void => writeAll(1, text);
-
 /** The last words of a program whose stderr is closed are lost; that must not hide its exit code. */
 export function printError(text: string): void {
   try {

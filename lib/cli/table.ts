@@ -9,6 +9,8 @@ export interface CommandSpec {
   /** Fewest and most arguments. */
   readonly count: readonly [fewest: number, most: number];
   readonly order?: Order;
+  /** `nrunc serve` does it for a front; what is not is done by a process of its own. */
+  readonly served?: true;
   readonly load: () => Promise<{ readonly run: (invocation: Invocation) => Promise<number> }>;
 }
 
@@ -111,6 +113,7 @@ export const commands = {
   create: {
     usage: 'create a container',
     argumentsUsage: containerId,
+    served: true,
     count: [1, 1],
     options: [bundle, consoleSocket, pidfdSocket, pidFile, noPivot, noNewKeyring, preserveFds],
     load: () => import('./commands/create.ts'),
@@ -118,6 +121,7 @@ export const commands = {
   delete: {
     usage: 'delete any resources held by the container often used with detached container',
     argumentsUsage: containerId,
+    served: true,
     count: [1, 1],
     options: [flag('force', 'Forcibly deletes the container if it is still running (uses SIGKILL)', 'f')],
     load: () => import('./commands/delete.ts'),
@@ -142,6 +146,7 @@ export const commands = {
   exec: {
     usage: 'execute new process inside the container',
     argumentsUsage: '<container-id> <command> [command options]  || -p process.json <container-id>',
+    served: true,
     count: [1, unlimitedCount],
     order: 'first',
     options: [
@@ -168,6 +173,7 @@ export const commands = {
   features: {
     usage: 'show the enabled features',
     argumentsUsage: '',
+    served: true,
     count: [0, 0],
     options: [],
     load: () => import('./commands/features.ts'),
@@ -175,6 +181,7 @@ export const commands = {
   kill: {
     usage: "kill sends the specified signal (default: SIGTERM) to the container's init process",
     argumentsUsage: '<container-id> [signal]',
+    served: true,
     count: [1, 2],
     options: [
       {
@@ -190,6 +197,7 @@ export const commands = {
   list: {
     usage: 'lists containers started by nrunc with the given root',
     argumentsUsage: '',
+    served: true,
     count: [0, 0],
     options: [format, flag('quiet', 'display only container IDs', 'q')],
     load: () => import('./commands/list.ts'),
@@ -197,6 +205,7 @@ export const commands = {
   pause: {
     usage: 'pause suspends all processes inside the container',
     argumentsUsage: containerId,
+    served: true,
     count: [1, 1],
     options: [],
     load: () => import('./commands/pause.ts'),
@@ -217,6 +226,7 @@ export const commands = {
   ps: {
     usage: 'ps displays the processes running inside a container',
     argumentsUsage: '<container-id> [ps options]',
+    served: true,
     count: [1, unlimitedCount],
     order: 'first',
     options: [format],
@@ -242,6 +252,7 @@ export const commands = {
   resume: {
     usage: 'resumes all processes that have been previously paused',
     argumentsUsage: containerId,
+    served: true,
     count: [1, 1],
     options: [],
     load: () => import('./commands/resume.ts'),
@@ -249,6 +260,7 @@ export const commands = {
   run: {
     usage: 'create and run a container',
     argumentsUsage: containerId,
+    served: true,
     count: [1, 1],
     options: [
       bundle,
@@ -295,6 +307,18 @@ export const commands = {
     ],
     load: () => import('./commands/sandbox.ts'),
   },
+  serve: {
+    usage: 'answer the commands of the front from this process, until a signal ends it',
+    argumentsUsage: '',
+    count: [0, 0],
+    options: [
+      {
+        ...text('socket', 'path of the socket to listen on, in a directory of its own user'),
+        shown: '"/run/libcontainer/@serve"',
+      },
+    ],
+    load: () => import('./commands/serve.ts'),
+  },
   spec: {
     usage: 'create a new specification file',
     argumentsUsage: '',
@@ -308,6 +332,7 @@ export const commands = {
   start: {
     usage: 'executes the user defined process in a created container',
     argumentsUsage: containerId,
+    served: true,
     count: [1, 1],
     options: [],
     load: () => import('./commands/start.ts'),
@@ -315,6 +340,7 @@ export const commands = {
   state: {
     usage: 'output the state of a container',
     argumentsUsage: containerId,
+    served: true,
     count: [1, 1],
     options: [],
     load: () => import('./commands/state.ts'),
@@ -322,6 +348,7 @@ export const commands = {
   update: {
     usage: 'update container resource constraints',
     argumentsUsage: containerId,
+    served: true,
     count: [1, 1],
     options: [
       text(

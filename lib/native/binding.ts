@@ -124,6 +124,8 @@ export interface SpawnJob {
    * ended. `orders` (parent/monitor-orders.ts): what it does when this process dies; '': nothing, the child lives on.
    */
   readonly monitor?: { readonly exitFile: string; readonly orders: string };
+  /** Instead of `monitor`: a socket to the front (addon/front) that is to be the parent. Its `exit` is of kind `unknown`. */
+  readonly front?: number;
 }
 
 /** Calls in order: (sync* | fd)* ready? waiting? running exit — or failed at any point; `exit` always comes last if a child existed. */
@@ -239,6 +241,10 @@ export interface Binding {
   packetSend(fd: number, data: Uint8Array): boolean;
   /** The next message (256 KiB at most) with its descriptors, which are the caller's; `ended`: the other side is gone. Never blocks. */
   packetReceive(fd: number): { readonly data: Buffer; readonly fds: readonly number[] } | 'none' | 'ended';
+  /** A listening AF_UNIX SOCK_SEQPACKET socket, mode 0600, non-blocking. Throws EADDRINUSE when something is at the path. */
+  packetListen(path: string): number;
+  /** Who has connected, by SO_PEERCRED; null: nobody now. Never blocks. */
+  packetAccept(fd: number): { readonly fd: number; readonly pid: number; readonly uid: number } | null;
   /** open(2) with O_CLOEXEC added; synchronous, for /proc, /dev/null and state files only. */
   open(path: string, flags: number, mode: number): number;
   /**

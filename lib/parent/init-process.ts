@@ -213,6 +213,7 @@ function initJob(
       : {}),
     stateFile: { path: statePath(directory), text: record.parts, mode: 0o600, sync: false },
     ...monitoring(request),
+    ...(process.options.front === undefined ? {} : { front: process.options.front }),
     askReady: asks(request),
     ...(request.process.options.unreaped === true ? { unreaped: true } : {}),
     // Only init's own startContainer hooks read it. config.md "State": they see `created`.

@@ -97,6 +97,7 @@ async function start(request: SetnsRequest): Promise<ParentProcess> {
         ? { userNamespace: { files: [], views: [], limits: parentLimits(processConfig) } }
         : {}),
       askReady: false,
+      ...(process.options.front === undefined ? {} : { front: process.options.front }),
       ...(process.options.unreaped === true ? { unreaped: true } : {}),
       faults: fault !== undefined,
     },

@@ -2,9 +2,11 @@
  * What the tests of container engines share: nrunc as one executable file (as docs/engines.md installs it), an image made
  * without a registry, commands, and facts that are the same under both runtimes.
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  chmodSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -18,6 +20,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { rootfs } from '../harness/bundle.ts';
+import { waitFor } from '../harness/deadline.ts';
+import { projectRoot } from '../harness/requirements.ts';
 import { nruncPath, type Result, type RunOptions, start } from '../integration/cli-fixture.ts';
 
 export type Runtime = 'runc' | 'nrunc';
@@ -78,8 +82,38 @@ export function unmountBelow(directory: string): void {
  */
 export function installNrunc(directory: string): string {
   const file = join(directory, 'nrunc');
-  writeFileSync(file, `#!${process.execPath}\nrequire(${JSON.stringify(nruncPath)});\n`, { mode: 0o755 });
+  const script = throughFront ? `${file}.node` : file;
+  writeFileSync(script, `#!${process.execPath}\nrequire(${JSON.stringify(nruncPath)});\n`, { mode: 0o755 });
+  if (throughFront) {
+    copyFileSync(join(projectRoot, 'build/front/nrunc-front'), file);
+    chmodSync(file, 0o755);
+    serve();
+  }
   return file;
+}
+
+/** LIBCONTAINER_TEST_FRONT=1: engines get the front, with a server where it looks by itself: conmon passes no environment. */
+const throughFront = process.env.LIBCONTAINER_TEST_FRONT === '1';
+let serving = false;
+function serve(): void {
+  if (serving) return;
+  serving = true;
+  const log = join(engineDirectory('server'), 'log');
+  const { NODE_EXTRA_CA_CERTS: _, NODE_OPTIONS: __, ...env } = process.env;
+  const server = spawn(process.execPath, [nruncPath, '--debug', '--log', log, 'serve'], {
+    env,
+    stdio: 'inherit',
+  });
+  atEnd(async () => {
+    server.kill('SIGTERM');
+    await waitFor(server, 'exit');
+    const said = readFileSync(log, 'utf8');
+    const count = (word: string): number => said.split(`msg="${word}: `).length - 1;
+    console.log(`# the server has answered ${count('answered')} and declined ${count('declined')}`);
+    if (count('answered') === 0) throw new Error('no engine has reached the server');
+  });
+  const until = 'until [ -S /run/libcontainer/@serve ]; do sleep 0.1; done';
+  execFileSync('sh', ['-c', until], { timeout: 60_000 });
 }
 
 export const runcPath = (): string => execFileSync('which', ['runc'], { encoding: 'utf8' }).trim();
@@ -184,7 +218,7 @@ export const underSystemd = existsSync('/run/systemd/system');
 
 /** State of containers that nrunc keeps where engines that give no --root look for it. */
 export function keptStates(root = '/run/libcontainer'): string[] {
-  return existsSync(root) ? readdirSync(root) : [];
+  return existsSync(root) ? readdirSync(root).filter(name => !name.startsWith('@serve')) : [];
 }
 
 /** What a process in the container sees; host names, numbers of mounts and layers differ by nature. */

@@ -1,6 +1,7 @@
 /**
  * The conformance suite of the command line: a table of commands and of what a runtime with runc's command line answers.
- * Each case is tried with nrunc, and with runc too unless it says why runc 1.1 differs.
+ * Each case is tried with nrunc, through the front that asks `nrunc serve`, and with runc too unless it says why runc 1.1
+ * differs.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync } from 'node:fs';
@@ -11,10 +12,10 @@ import { type TestContext, test } from '../harness/test.ts';
 import type { Case, Seen } from './cli-cases.ts';
 import { runCases, type State, stateCases } from './cli-cases-container.ts';
 import { usageCases } from './cli-cases-usage.ts';
-import { type Cli, cli, errorMessage, nruncPath, type Result } from './cli-fixture.ts';
+import { type Cli, type CliOptions, cli, errorMessage, nruncPath, type Result } from './cli-fixture.ts';
+import { servedFront } from './front.ts';
 
-const programs = { runc: 'runc', nrunc: nruncPath } as const;
-type Program = keyof typeof programs;
+type Program = 'runc' | 'nrunc' | 'front';
 const requires = ['root', 'runc', 'cgroup-v1', 'lane:host'] as const;
 /** Processors are few, but a case mostly waits. */
 const atOnce = 4;
@@ -32,7 +33,7 @@ const matches = (text: string, wanted: string | RegExp): boolean =>
 
 /** The name of the program is `runtime` in the table. */
 const neutral = (text: string, program: Program): string =>
-  text.replace(new RegExp(`\\b${program}\\b`, 'g'), 'runtime');
+  text.replace(new RegExp(`\\b${program === 'runc' ? 'runc' : 'nrunc'}\\b`, 'g'), 'runtime');
 
 function problemsOf(one: Case, program: Program, result: Result, place: Place): string[] {
   const problems: string[] = [];
@@ -75,9 +76,24 @@ async function tryCase(t: Cli, one: Case, program: Program, place: Omit<Place, '
   return problemsOf(one, program, result, { ...place, scratch });
 }
 
-/** In both programs; the problems of all cases. */
-async function eachProgram(work: (program: Program) => Promise<string[]>): Promise<void> {
-  assert.deepEqual([...(await work('runc')), ...(await work('nrunc'))], []);
+type Programs = { readonly [P in Program]: CliOptions };
+
+/** With each; the problems of all cases. */
+async function eachProgram(
+  t: TestContext,
+  work: (program: Program, options: CliOptions) => Promise<string[]>,
+): Promise<void> {
+  const front = await servedFront(t);
+  const programs: Programs = {
+    runc: { program: 'runc' },
+    nrunc: { program: nruncPath },
+    front: { program: front.path, env: front.env },
+  };
+  const problems: string[] = [];
+  for (const program of ['runc', 'nrunc', 'front'] as const)
+    problems.push(...(await work(program, programs[program])));
+  assert.deepEqual(problems, []);
+  assert.ok(front.answered().length > 0, 'the server has answered nothing');
 }
 /** Cases that share a command, as one; they are tried one by one when that is not answered as each of them is to be. */
 function* shared(cases: readonly Case[]): Generator<readonly Case[]> {
@@ -98,7 +114,7 @@ function joined([first, ...others]: readonly Case[]): Case | undefined {
 }
 
 const of = <C extends Case>(cases: readonly C[], program: Program): readonly C[] =>
-  cases.filter(one => program === 'nrunc' || one.notRunc === undefined);
+  cases.filter(one => program !== 'runc' || one.notRunc === undefined);
 
 async function together<T>(items: readonly T[], work: (item: T) => Promise<string[]>): Promise<string[]> {
   const queue = [...items];
@@ -113,8 +129,8 @@ async function together<T>(items: readonly T[], work: (item: T) => Promise<strin
 
 test('conformance: options, arguments, help and logs', { requires, timeoutMs: 120_000 }, async t => {
   const parent = makeDirectory(t);
-  await eachProgram(async program => {
-    const nrunc = cli(t, { program: programs[program] });
+  await eachProgram(t, async (program, options) => {
+    const nrunc = cli(t, options);
     const place = { id: 'none', bundle: parent };
     const attempt = (one: Case) => tryCase(nrunc, one, program, place, parent);
     return together([...shared(of(usageCases, program))], async group => {
@@ -141,10 +157,10 @@ const steps: { readonly [S in State]: (nrunc: Cli) => Promise<unknown> } = {
 
 test('conformance: every command on a container in each state', { requires, timeoutMs: 120_000 }, async t => {
   const parent = makeDirectory(t);
-  await eachProgram(async program => {
+  await eachProgram(t, async (program, options) => {
     const cgroup = containerId('conformance');
     const nrunc = cli(t, {
-      program: programs[program],
+      ...options,
       patch: spec => {
         spec.linux.cgroupsPath = `/${cgroup}`;
         return spec;
@@ -178,8 +194,8 @@ async function runOne(
 
 test('conformance: run', { requires, timeoutMs: 120_000 }, async t => {
   const parent = makeDirectory(t);
-  await eachProgram(program => {
-    const nrunc = cli(t, { program: programs[program] });
+  await eachProgram(t, (program, options) => {
+    const nrunc = cli(t, options);
     return together(of(runCases, program), one => runOne(t, nrunc, one, program, parent));
   });
 });

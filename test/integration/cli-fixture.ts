@@ -92,6 +92,7 @@ export interface Cli {
 export interface CliOptions {
   /** Default nrunc; for the differential tests `runc`. */
   readonly program?: string;
+  readonly env?: { readonly [name: string]: string };
   readonly process?: { readonly [property: string]: unknown };
   readonly patch?: (spec: SpecDocument) => SpecDocument | undefined;
 }
@@ -105,7 +106,7 @@ export function cli(t: TestContext, options: CliOptions = {}): Cli {
     ...(options.patch === undefined ? {} : { patch: options.patch }),
   });
   const begin = (words: readonly string[], more?: RunOptions): Started =>
-    start(program, ['--root', root, ...words], more);
+    start(program, ['--root', root, ...words], { ...more, env: { ...options.env, ...more?.env } });
   const run = async (words: readonly string[], more?: RunOptions): Promise<Result> =>
     begin(words, more).ended();
   t.after(async () => {

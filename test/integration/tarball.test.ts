@@ -31,6 +31,7 @@ function tarball(t: TestContext): string {
   mkdirSync(native, { recursive: true });
   copyFileSync(join(projectRoot, 'build/Release/libcontainer.node'), join(native, 'libcontainer.node'));
   copyFileSync(join(projectRoot, 'build/init/init'), join(native, 'init'));
+  copyFileSync(join(projectRoot, 'build/front/nrunc-front'), join(native, 'nrunc-front'));
   npm(directory, 'pack', '--ignore-scripts', '--loglevel=error');
   return join(directory, `libcontainer-${manifest.version}.tgz`);
 }

@@ -6,6 +6,8 @@ import { warnOfPoststop } from '../removal.ts';
 export async function run(invocation: Invocation): Promise<number> {
   const id = containerIdOf(invocation);
   const force = invocation.options.flag('force');
+  if (invocation.caller.front !== undefined) await declineHooks(invocation, id);
+  await invocation.caller.commit();
   try {
     await warnOfPoststop(invocation.log, () => openFactory(invocation).destroy(id, { force }));
   } catch (error) {
@@ -17,4 +19,16 @@ export async function run(invocation: Invocation): Promise<number> {
     throw error;
   }
   return 0;
+}
+
+/** A hook is the caller's to run, in its cgroup. */
+async function declineHooks(invocation: Invocation, id: string): Promise<void> {
+  let hooks = 0;
+  try {
+    await using container = await openFactory(invocation).load(id);
+    hooks = container.config.hooks.poststop.length;
+  } catch {
+    // Half of one: destroy() finds its own words, and nothing that could run hooks.
+  }
+  if (hooks > 0) invocation.caller.decline();
 }

@@ -1,13 +1,12 @@
 /** `nrunc doctor`: whether containers can be run here. Exit code 0: yes; 1: no; 2: yes, but something is missing. */
 import type { Finding } from '../../doctor/doctor.ts';
 import type { Invocation } from '../invocation.ts';
-import { print } from '../output.ts';
 
-export async function run({ options }: Invocation): Promise<number> {
+export async function run({ options, caller }: Invocation): Promise<number> {
   const { doctor } = await import('../../doctor/doctor.ts');
   const diagnosis = await doctor();
-  if (options.flag('json')) print(`${JSON.stringify(diagnosis, null, 2)}\n`);
-  else print(table(diagnosis.findings));
+  if (options.flag('json')) caller.print(`${JSON.stringify(diagnosis, null, 2)}\n`);
+  else caller.print(table(diagnosis.findings));
   if (!diagnosis.ok) return 1;
   return diagnosis.findings.some(({ verdict }) => verdict === 'warn') ? 2 : 0;
 }

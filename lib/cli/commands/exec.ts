@@ -1,6 +1,6 @@
 /** `nrunc exec`: a further process in a container. Every failure before it runs is exit code 255 (main.ts). */
 import { loadProcess, type ProcessConfig, type ProcessOptions } from '../../index.ts';
-import { absolute, checkTerminal, detachedProcess, writePidFile } from '../bundle.ts';
+import { absolute, checkTerminal, detachedProcess, whileWanted, writePidFile } from '../bundle.ts';
 import { exitCode } from '../exit-code.ts';
 import { Foreground } from '../foreground.ts';
 import { inheritedFds } from '../inherited-fds.ts';
@@ -9,19 +9,22 @@ import type { Options } from '../options.ts';
 import { withCallersLimit } from '../soft-limit.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
-  const { options, log } = invocation;
+  const { options, log, caller } = invocation;
   const detached = options.flag('detach');
-  const pidFile = absolute(options.text('pid-file'));
-  const consoleSocket = absolute(options.text('console-socket'));
-  const pidfdSocket = absolute(options.text('pidfd-socket'));
-  const container = await openFactory(invocation).load(containerIdOf(invocation));
-  const file = absolute(options.text('process'));
+  // Streams and signals of the caller's own.
+  if (!detached) caller.decline();
+  const pidFile = absolute(caller, options.text('pid-file'));
+  const consoleSocket = absolute(caller, options.text('console-socket'));
+  const pidfdSocket = absolute(caller, options.text('pidfd-socket'));
+  await using container = await openFactory(invocation).load(containerIdOf(invocation));
+  if (container.config.namespaces.some(({ type }) => type === 'user')) caller.decline();
+  const file = absolute(caller, options.text('process'));
   const wanted =
     file === undefined
       ? processOf(container.config.process, invocation.arguments.slice(1), options)
       : await loadProcess(file, { onWarning: message => log.warning(message) });
   checkTerminal(wanted.terminal, detached, consoleSocket);
-  const { fds, env } = inheritedFds(options.number('preserve-fds'));
+  const { fds, env } = inheritedFds(caller, options.number('preserve-fds'));
   const processOptions: ProcessOptions = {
     ...wanted,
     env: [...wanted.env, ...env],
@@ -33,8 +36,9 @@ export async function run(invocation: Invocation): Promise<number> {
     ...(options.has('cgroup') ? { subCgroups: subCgroups(options.list('cgroup')) } : {}),
   };
   using foreground = detached ? undefined : new Foreground(processOptions);
-  const process = foreground?.process ?? detachedProcess(processOptions);
-  await container.start(process);
+  const process = foreground?.process ?? detachedProcess(caller, processOptions);
+  await caller.commit();
+  await container.start(process, whileWanted(caller));
   try {
     if (pidFile !== undefined && process.pid !== undefined) writePidFile(pidFile, process.pid);
   } catch (error) {
@@ -42,6 +46,7 @@ export async function run(invocation: Invocation): Promise<number> {
     await process.wait();
     throw error;
   }
+  caller.leave(process.pid);
   if (foreground === undefined) return 0;
   foreground.started();
   return exitCode(await foreground.ended());

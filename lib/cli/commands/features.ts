@@ -2,10 +2,9 @@
 import { features } from '../../index.ts';
 import { type GoJson, goJson } from '../go-json.ts';
 import type { Invocation } from '../invocation.ts';
-import { print } from '../output.ts';
 import { commit, version } from '../version.ts';
 
-export async function run(_invocation: Invocation): Promise<number> {
+export async function run({ caller }: Invocation): Promise<number> {
   const { annotations, ...known } = features();
   const document: { readonly [name: string]: GoJson } = {
     ...known,
@@ -16,6 +15,6 @@ export async function run(_invocation: Invocation): Promise<number> {
       'nrunc.version': version,
     },
   };
-  print(`${goJson(document, '    ')}\n`);
+  caller.print(`${goJson(document, '    ')}\n`);
   return 0;
 }

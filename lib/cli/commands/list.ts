@@ -4,24 +4,23 @@ import type { ContainerSummary } from '../../index.ts';
 import { errorText } from '../error-text.ts';
 import { goJson, goMap } from '../go-json.ts';
 import { type Invocation, openFactory } from '../invocation.ts';
-import { print, printError } from '../output.ts';
 import { table } from '../tabular.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
-  const { options } = invocation;
+  const { options, caller } = invocation;
   const format = options.text('format') ?? 'table';
   const rows: ContainerSummary[] = [];
   for (const row of await openFactory(invocation).list()) {
-    if (row.status === 'corrupt') printError(`load container ${row.id}: ${errorText(row.error)}\n`);
+    if (row.status === 'corrupt') caller.printError(`load container ${row.id}: ${errorText(row.error)}\n`);
     else rows.push(row);
   }
   if (options.flag('quiet')) {
-    print(rows.map(({ id }) => `${id}\n`).join(''));
+    caller.print(rows.map(({ id }) => `${id}\n`).join(''));
     return 0;
   }
-  if (format === 'table') print(tableOf(rows));
+  if (format === 'table') caller.print(tableOf(rows, userNames()));
   // An empty Go slice: null, not [].
-  else if (format === 'json') print(`${rows.length === 0 ? 'null' : goJson(rows.map(jsonRow))}\n`);
+  else if (format === 'json') caller.print(`${rows.length === 0 ? 'null' : goJson(rows.map(jsonRow(userNames())))}\n`);
   else throw new Error('invalid format option');
   return 0;
 }
@@ -38,31 +37,39 @@ function tableOf(rows: readonly ContainerSummary[]): string {
   return table([['ID', 'PID', 'STATUS', 'BUNDLE', 'CREATED', 'OWNER'], ...lines]);
 }
 
-const jsonRow = ({ ociVersion, id, pid, status, bundle, rootfs, created, ...row }: ContainerSummary) => ({
-  ociVersion,
-  id,
-  pid,
-  status,
-  bundle,
-  rootfs,
-  created,
-  annotations: goMap(row.annotations),
-  owner: userName(row.owner),
-});
+const jsonRow =
+  (userName: UserNames) =>
+  ({ ociVersion, id, pid, status, bundle, rootfs, created, ...row }: ContainerSummary) => ({
+    ociVersion,
+    id,
+    pid,
+    status,
+    bundle,
+    rootfs,
+    created,
+    annotations: goMap(row.annotations),
+    owner: userName(row.owner),
+  });
 
-let names: Map<number, string> | undefined;
+type UserNames = (uid: number) => string;
 
-/** The name in /etc/passwd; a uid without one is shown as `#uid`, as runc does. */
-function userName(uid: number): string {
-  if (names === undefined) {
-    names = new Map();
-    for (const line of passwd().split('\n')) {
-      const [name, , number] = line.split(':');
-      const id = Number(number);
-      if (name !== undefined && number !== undefined && !names.has(id)) names.set(id, name);
-    }
+/** The name in /etc/passwd; a uid without one is shown as `#uid`, as runc does. Read for each list that has a row. */
+function userNames(): UserNames {
+  let names: Map<number, string> | undefined;
+  return uid => {
+    names ??= readNames();
+    return names.get(uid) ?? `#${uid}`;
+  };
+}
+
+function readNames(): Map<number, string> {
+  const names = new Map<number, string>();
+  for (const line of passwd().split('\n')) {
+    const [name, , number] = line.split(':');
+    const id = Number(number);
+    if (name !== undefined && number !== undefined && !names.has(id)) names.set(id, name);
   }
-  return names.get(uid) ?? `#${uid}`;
+  return names;
 }
 
 function passwd(): string {

@@ -2,13 +2,12 @@
 import { type Container, explainPlan, loadConfig, printPlan } from '../../index.ts';
 import { configOptions } from '../bundle.ts';
 import { type Invocation, openFactory } from '../invocation.ts';
-import { print } from '../output.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const { options } = invocation;
   await using container = await planned(invocation);
   const plan = await container.plan(undefined, { wait: options.flag('wait') });
-  print(options.flag('json') ? `${JSON.stringify(explainPlan(plan), undefined, 2)}\n` : printPlan(plan));
+  invocation.caller.print(options.flag('json') ? `${JSON.stringify(explainPlan(plan), undefined, 2)}\n` : printPlan(plan));
   return 0;
 }
 

@@ -1,30 +1,32 @@
 /** `nrunc ps`: the container's processes as the host's ps shows them, or their numbers as JSON. */
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
+import type { Caller } from '../caller.ts';
 import { containerIdOf, type Invocation, openFactory } from '../invocation.ts';
-import { print } from '../output.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
+  const { caller } = invocation;
   await using container = await openFactory(invocation).load(containerIdOf(invocation));
   const pids = (await container.processes()).sort((a, b) => a - b);
   const format = invocation.options.text('format') ?? 'table';
-  if (format === 'json') print(`${pids.length === 0 ? 'null' : JSON.stringify(pids)}\n`);
-  else if (format === 'table') print(selectRows(hostProcesses(invocation.arguments.slice(1)), pids));
-  else throw new Error('invalid format option');
+  if (format === 'json') caller.print(`${pids.length === 0 ? 'null' : JSON.stringify(pids)}\n`);
+  else if (format === 'table') {
+    const output = await hostProcesses(caller, invocation.arguments.slice(1));
+    caller.print(selectRows(output, pids));
+  } else throw new Error('invalid format option');
   return 0;
 }
 
-function hostProcesses(given: readonly string[]): string {
-  try {
-    return execFileSync('ps', given.length === 0 ? ['-ef'] : [...given], {
-      encoding: 'utf8',
-      maxBuffer: 1 << 28,
-      stdio: ['ignore', 'pipe', 'pipe'],
+function hostProcesses(caller: Caller, given: readonly string[]): Promise<string> {
+  const words = given.length === 0 ? ['-ef'] : [...given];
+  const options = { cwd: caller.cwd, env: caller.env, maxBuffer: 1 << 28 };
+  return new Promise((resolve, reject) => {
+    const ps = execFile('ps', words, options, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
+      else if (typeof error.code !== 'number') reject(error);
+      else reject(new Error(`exit status ${error.code}: ${stdout}${stderr}`));
     });
-  } catch (error) {
-    if (!(error instanceof Error) || !('status' in error) || typeof error.status !== 'number') throw error;
-    const output = ['stdout', 'stderr'].map(name => String(Reflect.get(error, name) ?? '')).join('');
-    throw new Error(`exit status ${error.status}: ${output}`);
-  }
+    ps.stdin?.end();
+  });
 }
 
 /** The heading and the lines whose PID column names one of `pids`. */

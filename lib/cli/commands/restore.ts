@@ -9,11 +9,11 @@ import { containerIdOf, type Invocation, openFactory } from '../invocation.ts';
 import { warnOfPoststop } from '../removal.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
-  const { options, log } = invocation;
+  const { options, log, caller } = invocation;
   if (process.geteuid?.() !== 0) log.warning('nrunc restore is untested with rootless containers');
   const restoreOptions = allOptions(invocation);
-  const pidFile = absolute(options.text('pid-file'));
-  const consoleSocket = absolute(options.text('console-socket'));
+  const pidFile = absolute(caller, options.text('pid-file'));
+  const consoleSocket = absolute(caller, options.text('console-socket'));
   const bundle = options.text('bundle') ?? '';
   if (bundle !== '') process.chdir(bundle);
   const config = await loadConfig('.', configOptions(invocation));
@@ -22,7 +22,7 @@ export async function run(invocation: Invocation): Promise<number> {
   checkTerminal(config.process.terminal, detached, consoleSocket);
   const processOptions = { ...config.process, ...(consoleSocket === undefined ? {} : { consoleSocket }) };
   using foreground = detached ? undefined : new Foreground(processOptions);
-  const restored = foreground?.process ?? detachedProcess(processOptions);
+  const restored = foreground?.process ?? detachedProcess(caller, processOptions);
   const container = await openFactory(invocation).restore(
     containerIdOf(invocation),
     config,

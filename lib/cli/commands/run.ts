@@ -1,6 +1,6 @@
 /** `nrunc run`: create and start in one. In the foreground it lends its streams and signals, and cleans up at the end. */
 import type { Container } from '../../index.ts';
-import { detachedProcess, prepare, writePidFile } from '../bundle.ts';
+import { detachedProcess, prepare, whileWanted, writePidFile } from '../bundle.ts';
 import { errorText } from '../error-text.ts';
 import { exitCode } from '../exit-code.ts';
 import { Foreground } from '../foreground.ts';
@@ -10,14 +10,19 @@ import { warnOfPoststop } from '../removal.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   const detached = invocation.options.flag('detach');
+  const { caller } = invocation;
+  // Streams and signals of the caller's own.
+  if (!detached) caller.decline();
   const { container, options, pidFile } = await prepare(invocation, detached);
+  await using _closed = container;
   using foreground = detached ? undefined : new Foreground(options);
-  const process = foreground?.process ?? detachedProcess(options);
-  await container.run(process);
+  const process = foreground?.process ?? detachedProcess(caller, options);
+  await container.run(process, whileWanted(caller));
   try {
     if (pidFile !== undefined && process.pid !== undefined) writePidFile(pidFile, process.pid);
     if (foreground === undefined) {
       await container.ready();
+      caller.leave(process.pid);
       return 0;
     }
     foreground.started();

@@ -1,7 +1,6 @@
 /** `nrunc state`: the OCI state with runc's additions. */
 import { goJson, goMap } from '../go-json.ts';
 import { containerIdOf, type Invocation, openFactory } from '../invocation.ts';
-import { print } from '../output.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
   await using container = await openFactory(invocation).load(containerIdOf(invocation));
@@ -20,6 +19,6 @@ export async function run(invocation: Invocation): Promise<number> {
     owner: '',
   };
   // No newline at the end: so does runc.
-  print(goJson(document, '  '));
+  invocation.caller.print(goJson(document, '  '));
   return 0;
 }

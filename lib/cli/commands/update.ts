@@ -6,11 +6,14 @@ import type { Options } from '../options.ts';
 import { sizeBytes } from '../size.ts';
 
 export async function run(invocation: Invocation): Promise<number> {
-  const { options, log } = invocation;
+  const { options, log, caller } = invocation;
+  // Reading a file or stdin may take for ever.
+  if (options.text('resources')) caller.decline();
   await using container = await openFactory(invocation).load(containerIdOf(invocation));
   for (const name of ['kernel-memory', 'kernel-memory-tcp'])
     if (options.has(name)) log.warning('Kernel memory settings are ignored and will be removed');
   const changes = await changesOf(options);
+  await caller.commit();
   // Devices are the container's for life: an update by JSON without them must not take them away.
   await container.set(merge(container.config.resources, changes), { skipDevices: true, ...rdtOf(options) });
   return 0;
