@@ -60,7 +60,10 @@ function front() {
   const file = join(served, 'nrunc-front');
   copyFileSync(join(root, 'build/front/nrunc-front'), file);
   const left = `echo "$*" >> '${join(served, 'left')}'`;
-  writeFileSync(`${file}.node`, `#!/bin/sh\n${left}\nexec '${process.execPath}' '${join(root, 'dist/nrunc.cjs')}' "$@"\n`);
+  writeFileSync(
+    `${file}.node`,
+    `#!/bin/sh\n${left}\nexec '${process.execPath}' '${join(root, 'dist/nrunc.cjs')}' "$@"\n`,
+  );
   for (const path of [file, `${file}.node`]) chmodSync(path, 0o755);
   return file;
 }
@@ -148,13 +151,19 @@ const operations = [...figures.keys()].filter(name => name !== 'node');
 function ratio(row, name) {
   const [ours, runc] = [row.get(name), row.get('runc')];
   if (ours === undefined || runc === undefined) return '';
-  return percentile(ours.map((value, at) => value / runc[at]), 0.5).toFixed(2);
+  return percentile(
+    ours.map((value, at) => value / runc[at]),
+    0.5,
+  ).toFixed(2);
 }
 const sums = new Map();
 for (const name of names)
   sums.set(
     name,
-    figures.get('create').get(name).map((value, at) => value + figures.get('start').get(name)[at]),
+    figures
+      .get('create')
+      .get(name)
+      .map((value, at) => value + figures.get('start').get(name)[at]),
   );
 figures.set('create + start', sums);
 operations.push('create + start');
@@ -162,7 +171,13 @@ const rows = operations.map(name => {
   const row = figures.get(name);
   const [runc, ours] = ['runc', 'nrunc'].map(one => row.get(one));
   const more = runc === undefined ? '' : ms(percentile(ours, 0.5) - percentile(runc, 0.5));
-  return [name, ...names.map(one => cell(row.get(one))), more, ratio(row, 'nrunc'), ratio(row, 'nrunc-front')];
+  return [
+    name,
+    ...names.map(one => cell(row.get(one))),
+    more,
+    ratio(row, 'nrunc'),
+    ratio(row, 'nrunc-front'),
+  ];
 });
 const head = ['', ...names, 'nrunc − runc', 'nrunc / runc', 'front / runc'];
 const line = cells => `| ${cells.join(' | ')} |`;
@@ -172,9 +187,13 @@ const text = `An empty program of node: ${node}.\n\n${table}\n`;
 console.log(text);
 const left = join(served, 'left');
 if (existsSync(left)) {
-  const words = readFileSync(left, 'utf8').split('\n').map(line => line.split(' ')[2]);
+  const words = readFileSync(left, 'utf8')
+    .split('\n')
+    .map(line => line.split(' ')[2]);
   const all = [...new Set(words)].filter(word => word !== undefined);
-  console.log(`the front left to Node: ${all.map(word => `${word} ${words.filter(one => one === word).length}`).join(', ')}`);
+  console.log(
+    `the front left to Node: ${all.map(word => `${word} ${words.filter(one => one === word).length}`).join(', ')}`,
+  );
 }
 if (options.write)
   writeFileSync(

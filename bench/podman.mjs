@@ -85,7 +85,10 @@ async function atOnce(path, count) {
   return Number(process.hrtime.bigint() - begun) / 1e6;
 }
 
-const states = () => (existsSync('/run/libcontainer') ? readdirSync('/run/libcontainer').filter(name => !name.startsWith('@')) : []);
+const states = () =>
+  existsSync('/run/libcontainer')
+    ? readdirSync('/run/libcontainer').filter(name => !name.startsWith('@'))
+    : [];
 try {
   const importing = ['-c', 'tar -C "$0" -c . | podman "$@"', join(root, 'build/rootfs')];
   execFileSync('sh', [...importing, ...words, 'import', '-q', '-', image], { stdio: 'ignore' });

@@ -86,7 +86,8 @@ function init() {
 // What may stand in nrunc's place before a resident server (docs/adr/0026); of the same kind as init.
 function front() {
   const output = 'build/front/nrunc-front';
-  if (fresh(output, 'addon/front', 'addon/init', 'addon/sys', 'package.json', 'scripts/init-flags.mjs')) return;
+  if (fresh(output, 'addon/front', 'addon/init', 'addon/sys', 'package.json', 'scripts/init-flags.mjs'))
+    return;
   mkdirSync('build/front', { recursive: true });
   const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
   const defined = `-DNRUNC_VERSION=${JSON.stringify(version)}`;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "binding/spawner.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -285,6 +286,10 @@ void Spawner::on_exit(Job& job) {
   const bool unreaped = job.request.unreaped;
   int result = look(unborn || unreaped ? WNOWAIT : 0);
   if (result == 0 && info.si_pid == 0) return;
+  // No child of ours to ask about: the event may be that of a first stage, which has named the second one
+  // since.
+  pollfd ended{job.pidfd.get(), POLLIN, 0};
+  if (job.fronted && ::poll(&ended, 1, 0) == 0) return;
   if (unborn) {
     // As long as it is a zombie nobody else can have its number. Without a group of its own it has no child
     // yet.

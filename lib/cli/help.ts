@@ -130,6 +130,15 @@ private /proc, /dev, /tmp and home directory, and nothing else; it has no networ
 no capabilities and a filter on its system calls. When it ends, or nrunc does,
 everything is removed.`,
   ],
+  serve: [
+    '',
+    `The serve command keeps a process that answers what nrunc-front, in the place of
+nrunc, asks it: state, list, ps, kill, delete, start, pause, resume, update,
+features, create, and run and exec with --detach. All else, and everything while
+nobody serves, is done by a process of its own. Callers must be of the same user,
+in the same namespaces, with the same privileges and umask. SIGTERM ends it; with
+NOTIFY_SOCKET it says when it is ready.`,
+  ],
   spec: [
     '',
     `The spec command creates the new specification file named "config.json" for

@@ -80,7 +80,15 @@ async function runCommand({ command, words, globals, root, log, caller }: Call):
     const parsed = parseOptions(spec.options, words, spec.order ?? 'mixed');
     if (parsed.options.flag('help')) return await help(caller, command);
     checkCount(command, spec, parsed.arguments.length);
-    invocation = { command, options: parsed.options, arguments: parsed.arguments, globals, root, log, caller };
+    invocation = {
+      command,
+      options: parsed.options,
+      arguments: parsed.arguments,
+      globals,
+      root,
+      log,
+      caller,
+    };
   } catch (error) {
     return await refuse(caller, log, command, error);
   }
@@ -110,7 +118,12 @@ function checkCount(command: string, { count: [fewest, most] }: CommandSpec, giv
   throw new UsageError(`nrunc: "${command}" requires ${wanted} argument(s)`, false);
 }
 
-async function refuse(caller: Caller, log: Log, command: string | undefined, error: unknown): Promise<number> {
+async function refuse(
+  caller: Caller,
+  log: Log,
+  command: string | undefined,
+  error: unknown,
+): Promise<number> {
   if (!(error instanceof UsageError)) throw error;
   const separator = command === undefined ? '. ' : ': ';
   caller.print(`Incorrect Usage${error.inline ? `${separator}${error.message}` : '.'}\n\n`);
@@ -146,8 +159,7 @@ function openLog(globals: Options, caller: Caller): Log {
   return new Log({ format, debug: globals.flag('debug'), file: path, caller });
 }
 
-const isPlainFile = (path: string): boolean =>
-  statSync(path, { throwIfNoEntry: false })?.isFile() ?? true;
+const isPlainFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? true;
 
 /** The default of someone who is not root is beside their other run-time files, as runc has it. */
 function stateRoot(globals: Options, caller: Caller): string {

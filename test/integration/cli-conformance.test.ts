@@ -127,7 +127,7 @@ async function together<T>(items: readonly T[], work: (item: T) => Promise<strin
   return problems;
 }
 
-test('conformance: options, arguments, help and logs', { requires, timeoutMs: 120_000 }, async t => {
+test('conformance: options, arguments, help and logs', { requires, timeoutMs: 240_000 }, async t => {
   const parent = makeDirectory(t);
   await eachProgram(t, async (program, options) => {
     const nrunc = cli(t, options);
@@ -155,7 +155,7 @@ const steps: { readonly [S in State]: (nrunc: Cli) => Promise<unknown> } = {
   },
 };
 
-test('conformance: every command on a container in each state', { requires, timeoutMs: 120_000 }, async t => {
+test('conformance: every command on a container in each state', { requires, timeoutMs: 240_000 }, async t => {
   const parent = makeDirectory(t);
   await eachProgram(t, async (program, options) => {
     const cgroup = containerId('conformance');
@@ -192,7 +192,7 @@ async function runOne(
   return problems;
 }
 
-test('conformance: run', { requires, timeoutMs: 120_000 }, async t => {
+test('conformance: run', { requires, timeoutMs: 240_000 }, async t => {
   const parent = makeDirectory(t);
   await eachProgram(t, (program, options) => {
     const nrunc = cli(t, options);

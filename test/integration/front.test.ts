@@ -13,8 +13,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { testProgram } from '../../scripts/programs.mjs';
 import { binding } from '../../lib/native/binding.ts';
+import { testProgram } from '../../scripts/programs.mjs';
 import { containerId, makeBundle, makeDirectory, makeStateRoot } from '../harness/bundle.ts';
 import { eventually, waitFor } from '../harness/deadline.ts';
 import { projectRoot } from '../harness/requirements.ts';
@@ -54,7 +54,8 @@ function shim(front: Front, pidFile: string, words: readonly string[]) {
   const ended = waitFor(child, 'exit', 30_000);
   return {
     pid: child.pid ?? 0,
-    told: (word: string) => eventually(`shim: ${word}`, () => new RegExp(`^${word} (\\d+)$`, 'm').exec(told)?.[1]),
+    told: (word: string) =>
+      eventually(`shim: ${word}`, () => new RegExp(`^${word} (\\d+)$`, 'm').exec(told)?.[1]),
     ended: async () => {
       await ended;
       return told;
@@ -106,7 +107,13 @@ test('front: failures of create and exec are those of Node, and leave nothing', 
   ]) {
     const both = [served, own].map(async nrunc => {
       const { code, stderr } = await nrunc(words.map(word => word.replace('ID', nrunc.id)));
-      return { code, said: stderr.replace(/time="[^"]*"/, '').replaceAll(nrunc.id, 'ID').replaceAll(nrunc.root, 'ROOT') };
+      return {
+        code,
+        said: stderr
+          .replace(/time="[^"]*"/, '')
+          .replaceAll(nrunc.id, 'ID')
+          .replaceAll(nrunc.root, 'ROOT'),
+      };
     });
     const [one, other] = await Promise.all(both);
     assert.deepEqual(one, other);
@@ -171,7 +178,9 @@ test('front: without a server, and with one that does not answer', { requires },
   await good(nrunc(['run', '-d', '-b', nrunc.bundle, nrunc.id]));
   assert.equal(front.fallbacks().length, 1);
   const seen = (): string | undefined => {
-    const pid = JSON.parse(execFileSync(nruncPath, ['--root', nrunc.root, 'state', nrunc.id], { encoding: 'utf8' })).pid;
+    const pid = JSON.parse(
+      execFileSync(nruncPath, ['--root', nrunc.root, 'state', nrunc.id], { encoding: 'utf8' }),
+    ).pid;
     const file = `/proc/${pid}/root/dev/shm/got`;
     return existsSync(file) ? readFileSync(file, 'utf8') : undefined;
   };
@@ -180,9 +189,12 @@ test('front: without a server, and with one that does not answer', { requires },
   const server = await startServer(t, front);
   server.process.kill('SIGSTOP');
   await eventually('it is stopped', () => / T /.test(readFileSync(`/proc/${server.pid}/stat`, 'utf8')));
-  await good(nrunc(['kill', nrunc.id, 'USR1']));
+  await good(nrunc(['kill', nrunc.id, 'USR1'], { env: { NRUNC_PATIENCE_MS: '50' } }));
   await written('up\ngot\n');
-  assert.deepEqual(front.fallbacks().map(line => line.split(' ')[2]), ['kill']);
+  assert.deepEqual(
+    front.fallbacks().map(line => line.split(' ')[2]),
+    ['kill'],
+  );
   server.process.kill('SIGCONT');
   // Behind the request that nobody waited for any more.
   await eventually('it answers again', async () => {
@@ -201,7 +213,11 @@ test('front: without a server, and with one that does not answer', { requires },
 });
 
 /** What a server says to one front, after its request; then it is gone. */
-async function saying(t: TestContext, frames: readonly string[], untilGo: boolean): Promise<Result & { fell: number }> {
+async function saying(
+  t: TestContext,
+  frames: readonly string[],
+  untilGo: boolean,
+): Promise<Result & { fell: number }> {
   const front = makeFront(t);
   const native = binding();
   const listening = native.packetListen(front.socket);
@@ -255,7 +271,10 @@ test('front: killed in the middle of a create it leaves nothing', { requires }, 
     stdio: 'ignore',
   });
   const ended = waitFor(child, 'exit');
-  await eventually('init is in its hook', async () => (await nrunc(['list', '-q'])).stdout === `${nrunc.id}\n`);
+  await eventually(
+    'init is in its hook',
+    async () => (await nrunc(['list', '-q'])).stdout === `${nrunc.id}\n`,
+  );
   child.kill('SIGKILL');
   await ended;
   await eventually('it is taken back', () => readdirSync(nrunc.root).length === 0);

@@ -11,8 +11,8 @@ import { nruncPath, start } from './cli-fixture.ts';
 export interface Front {
   /** Of the front itself, in the place of nrunc. */
   readonly path: string;
-  /** Where its server listens. */
-  readonly env: { readonly NRUNC_SOCKET: string };
+  /** Where its server listens, and patience for a busy machine. */
+  readonly env: { readonly NRUNC_SOCKET: string; readonly NRUNC_PATIENCE_MS: string };
   readonly socket: string;
   readonly directory: string;
   /** Words of the commands that were done by Node, one text each. */
@@ -43,7 +43,7 @@ export function makeFront(t: TestContext): Front {
     path,
     socket,
     directory,
-    env: { NRUNC_SOCKET: socket },
+    env: { NRUNC_SOCKET: socket, NRUNC_PATIENCE_MS: '20000' },
     fallbacks: () => lines(record),
     answered: () =>
       lines(join(directory, 'server.log')).flatMap(line => /msg="answered: (.*)"$/.exec(line)?.[1] ?? []),

@@ -20,12 +20,13 @@ export async function run(invocation: Invocation): Promise<number> {
   }
   if (format === 'table') caller.print(tableOf(rows, userNames()));
   // An empty Go slice: null, not [].
-  else if (format === 'json') caller.print(`${rows.length === 0 ? 'null' : goJson(rows.map(jsonRow(userNames())))}\n`);
+  else if (format === 'json')
+    caller.print(`${rows.length === 0 ? 'null' : goJson(rows.map(jsonRow(userNames())))}\n`);
   else throw new Error('invalid format option');
   return 0;
 }
 
-function tableOf(rows: readonly ContainerSummary[]): string {
+function tableOf(rows: readonly ContainerSummary[], userName: UserNames): string {
   const lines = rows.map(row => [
     row.id,
     String(row.pid),

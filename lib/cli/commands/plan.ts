@@ -7,7 +7,9 @@ export async function run(invocation: Invocation): Promise<number> {
   const { options } = invocation;
   await using container = await planned(invocation);
   const plan = await container.plan(undefined, { wait: options.flag('wait') });
-  invocation.caller.print(options.flag('json') ? `${JSON.stringify(explainPlan(plan), undefined, 2)}\n` : printPlan(plan));
+  invocation.caller.print(
+    options.flag('json') ? `${JSON.stringify(explainPlan(plan), undefined, 2)}\n` : printPlan(plan),
+  );
   return 0;
 }
 

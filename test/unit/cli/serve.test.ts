@@ -4,7 +4,12 @@ import { endFrame, parseRequest, textFrames } from '../../../lib/cli/serve/proto
 import { version } from '../../../lib/cli/version.ts';
 import { test } from '../../harness/test.ts';
 
-function request(texts: readonly (string | Buffer)[], words: number, variables: number, protocol = 1): Buffer {
+function request(
+  texts: readonly (string | Buffer)[],
+  words: number,
+  variables: number,
+  protocol = 1,
+): Buffer {
   const head = Buffer.alloc(12);
   head.writeUInt32LE(protocol, 0);
   head.writeUInt32LE(words, 4);
