@@ -1,7 +1,6 @@
 /** `nrunc rootfs busybox DIRECTORY`, `nrunc rootfs unpack IMAGE DIRECTORY`. */
 import { busyboxRootfs } from '../../index.ts';
 import type { Invocation } from '../invocation.ts';
-import { print } from '../output.ts';
 import { UsageError } from '../usage-error.ts';
 
 const known = 'there is: busybox DIRECTORY, unpack IMAGE DIRECTORY';
@@ -20,7 +19,11 @@ export async function run(invocation: Invocation): Promise<number> {
   return unpack(invocation, first, second);
 }
 
-async function unpack({ options, log }: Invocation, image: string, directory: string): Promise<number> {
+async function unpack(
+  { options, log, caller }: Invocation,
+  image: string,
+  directory: string,
+): Promise<number> {
   const { unpackImage } = await import('../../rootfs/unpack.ts');
   const [reference, platform] = [options.text('ref'), options.text('platform')];
   const { config, skipped } = await unpackImage(image, directory, {
@@ -28,6 +31,6 @@ async function unpack({ options, log }: Invocation, image: string, directory: st
     ...(platform === undefined ? {} : { platform }),
   });
   for (const { path, reason } of skipped) log.warning(`${path}: ${reason}`);
-  print(`${JSON.stringify(config, undefined, 2)}\n`);
+  caller.print(`${JSON.stringify(config, undefined, 2)}\n`);
   return 0;
 }
