@@ -1,19 +1,40 @@
 /** The public names of libcontainer. */
 
 export { busyboxRootfs } from './busybox-rootfs.ts';
-export type { IntelRdtStats, Stats } from './cgroups/stats.ts';
+export type { BlkioEntry, IntelRdtStats, MemoryData, Psi, PsiLine, Stats } from './cgroups/stats.ts';
 export { type DeviceNumber, type Limit, type UnifiedLimits, unifiedLimits } from './cgroups/v2/unified.ts';
 export type {
+  Capabilities,
   Config,
+  Device,
+  DeviceRule,
+  Hook,
+  HookName,
+  Hooks,
+  IdMapping,
+  Idmap,
   IntelRdt,
   Mount,
   Namespace,
+  NamespaceType,
   ProcessConfig,
   Resources,
+  Rlimit,
+  Scheduler,
+  Seccomp,
+  ThrottleDevice,
+  User,
 } from './config/config.ts';
 export { defaultSpecText } from './config/default-spec.ts';
+export type { Json } from './config/json.ts';
 export type { Landlock } from './config/landlock.ts';
-export { configFromSpec, loadConfig, loadProcess, resourcesFromJson } from './config/load.ts';
+export {
+  configFromSpec,
+  type LoadOptions as ConfigLoadOptions,
+  loadConfig,
+  loadProcess,
+  resourcesFromJson,
+} from './config/load.ts';
 export type { Overlay, OverlayOptions } from './config/overlay.ts';
 export {
   type Command,
@@ -28,6 +49,7 @@ export type { EventOptions } from './container-events.ts';
 export type { ContainerExit } from './container-exit.ts';
 export type { ContainerStats, InterfaceStats } from './container-stats.ts';
 export type {
+  CgroupsMode,
   CheckpointOptions,
   CheckpointResult,
   CheckpointStatistics,
@@ -37,6 +59,7 @@ export type {
 export {
   CgroupError,
   ConfigError,
+  type ConfigIssue,
   ContainerError,
   CriuError,
   HookError,
@@ -79,9 +102,29 @@ export type {
   SyscallHandlers,
 } from './parent/syscall-listener.ts';
 export type { SyscallArguments, SyscallName } from './parent/syscall-table.ts';
-export { explainPlan, printPlan } from './plan/explain.ts';
-export type { StartPlan, Step } from './plan/steps.ts';
+export {
+  type Explained,
+  type ExplainedPlan,
+  type ExplainedStep,
+  explainPlan,
+  printPlan,
+} from './plan/explain.ts';
+export type {
+  EnteredNamespace,
+  HookCommand,
+  HostView,
+  MountStep,
+  StartPlan,
+  Step,
+  TreeRequest,
+} from './plan/steps.ts';
 export { Pool, type PoolOptions, type TakenContainer } from './pool.ts';
-export { type ExitStatus, Process, type ProcessOptions } from './process.ts';
+export {
+  type ExitStatus,
+  Process,
+  type ProcessOptions,
+  type StdioInput,
+  type StdioOutput,
+} from './process.ts';
 export { type SignalName, signalName, signalNumber } from './signals.ts';
 export type { OciState, State } from './state.ts';

@@ -6,7 +6,8 @@ import { createRequire } from 'node:module';
 import { LibcontainerError } from '../errors.ts';
 import { Sandbox, type SandboxOptions } from '../sandbox/sandbox.ts';
 
-type Hook = (work: () => Promise<void>) => unknown;
+/** `beforeAll` and its kin. */
+export type Hook = (work: () => Promise<void>) => unknown;
 
 /** Of the runner. */
 export interface TestHooks {

@@ -175,7 +175,9 @@ test('names, sizes, times and attributes of pax; modes that close a directory to
     ],
     { encoding: 'utf8' },
   );
-  assert.match(attributes, /^user\.note 00ff0a3d$/m);
+  // Since Linux 6.6 on tmpfs.
+  const noted = skipped.some(({ reason }) => reason.startsWith('attribute user.note'));
+  assert.equal(/^user\.note 00ff0a3d$/m.test(attributes), !noted);
   if (isRoot)
     assert.match(attributes, new RegExp(`^security.capability ${capability.toString('hex')}$`, 'm'));
   else assert.ok(told.includes('cap'));

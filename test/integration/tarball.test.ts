@@ -57,6 +57,9 @@ test('the tarball, installed with --ignore-scripts, runs the example of the READ
     assert.ok(!(script in manifest.scripts), script);
   const directory = project(t, file);
   const installed = join(directory, 'node_modules/libcontainer');
+  // All but zod is in the bundles, and zod is there for the types of libcontainer/spec.
+  const beside = readdirSync(join(directory, 'node_modules')).filter(name => !name.startsWith('.'));
+  assert.deepEqual(beside.sort(), ['libcontainer', 'zod']);
   assert.deepEqual(readdirSync(join(installed, 'dist/native')), [`linux-${process.arch}`]);
   assert.ok(!readdirSync(installed).includes('binding.gyp'));
   const readme = readFileSync(join(installed, 'README.md'), 'utf8');
@@ -75,6 +78,18 @@ test('the tarball, installed with --ignore-scripts, runs the example of the READ
     execFileSync(nrunc, ['sandbox', '--', 'sh', '-c', 'echo $((6*7))'], { encoding: 'utf8' }),
     '42\n',
   );
+});
+
+test('publint and attw have nothing to say about the tarball', options, t => {
+  const file = tarball(t);
+  for (const [name, ...words] of [
+    ['publint', 'run', '--strict', file],
+    ['attw', '--quiet', file],
+  ]) {
+    const program = join(projectRoot, 'node_modules/.bin', name ?? '');
+    const { status, stdout, stderr } = spawnSync(program, words, { encoding: 'utf8' });
+    assert.equal(status, 0, `${name}: ${stdout}${stderr}`);
+  }
 });
 
 test('in a Worker the package works as in the main thread', options, t => {
