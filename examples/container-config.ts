@@ -5,7 +5,7 @@
  * In a program of yours the import is from 'libcontainer'.
  */
 import { existsSync } from 'node:fs';
-import { type Config, configFromSpec, defaultSpecText } from '../lib/index.ts';
+import { type Config, configFromSpec, defaultSpecText, type OverlayOptions } from '../lib/index.ts';
 
 export interface ContainerWish {
   /** Absolute path. Read-only; /tmp, /run and /root are in memory. */
@@ -23,6 +23,8 @@ export interface ContainerWish {
   /** `own` (default): a loopback of its own and nothing else. */
   readonly network?: 'own' | 'host';
   readonly terminal?: boolean;
+  /** The rootfs is layers then, and writable: what the container changes goes into the upper one. */
+  readonly overlay?: OverlayOptions;
 }
 
 /** What is changed of the starter configuration. */
@@ -45,7 +47,7 @@ const tmpfs = (destination: string, mode: string) => ({
 
 export async function containerConfig(wish: ContainerWish): Promise<Config> {
   const { rootfs, args, cwd = '/', hostname = 'container', annotations = {}, network = 'own' } = wish;
-  const { memoryBytes, pids, cpus, terminal = false } = wish;
+  const { memoryBytes, pids, cpus, terminal = false, overlay } = wish;
   const starter: Starter = JSON.parse(defaultSpecText());
   const env = { PATH: path, HOME: '/root', TERM: 'xterm-256color', ...wish.env };
   const inMemory = [tmpfs('/tmp', '1777'), tmpfs('/run', '755'), tmpfs('/root', '700')];
@@ -53,7 +55,7 @@ export async function containerConfig(wish: ContainerWish): Promise<Config> {
     ...starter,
     hostname,
     annotations,
-    root: { path: rootfs, readonly: true },
+    root: { path: rootfs, readonly: overlay === undefined },
     process: {
       ...starter.process,
       args,
@@ -61,7 +63,12 @@ export async function containerConfig(wish: ContainerWish): Promise<Config> {
       terminal,
       env: Object.entries(env).map(([name, value]) => `${name}=${value}`),
     },
-    mounts: [...starter.mounts, ...inMemory.filter(({ destination }) => existsSync(rootfs + destination))],
+    mounts: [
+      ...starter.mounts,
+      ...(overlay === undefined
+        ? inMemory.filter(({ destination }) => existsSync(rootfs + destination))
+        : []),
+    ],
     linux: {
       ...starter.linux,
       namespaces: starter.linux.namespaces.filter(({ type }) => type !== 'network' || network === 'own'),
@@ -73,5 +80,6 @@ export async function containerConfig(wish: ContainerWish): Promise<Config> {
       },
     },
   };
-  return configFromSpec(JSON.parse(JSON.stringify(document)), rootfs);
+  const options = overlay === undefined ? {} : { overlay };
+  return configFromSpec(JSON.parse(JSON.stringify(document)), rootfs, options);
 }

@@ -59,6 +59,7 @@ const post = (path: string, { origin, token }: RunningExample) =>
 
 test('supervisor: restart policies, logs, metrics, start plan, clean end', {
   requires: ['root', 'controller:memory', 'controller:pids', 'lane:host'],
+  timeoutMs: 60_000,
 }, async t => {
   const { directory, start } = daemon(t, {
     steady: { ...steady, memoryBytes: 32 << 20, pids: 16 },
@@ -139,6 +140,7 @@ test('supervisor: restart policies, logs, metrics, start plan, clean end', {
 
 test('supervisor: a killed one leaves its containers running, and the next one takes them over', {
   requires: ['root', 'lane:host'],
+  timeoutMs: 60_000,
 }, async t => {
   const { directory, start } = daemon(t, {
     steady,
