@@ -43,6 +43,8 @@ export interface Listener {
   happened(incident: Incident): void;
 }
 export interface ServiceOptions {
+  /** Of its containers. */
+  readonly id: string;
   readonly definition: Definition;
   readonly factory: LinuxFactory;
   readonly rootfs: string;
@@ -195,11 +197,11 @@ export class Service {
 
   async #launch(): Promise<Container> {
     this.#enter('starting');
-    const { factory, definition, rootfs, log, reportPath } = this.#options;
+    const { id, factory, definition, rootfs, log, reportPath } = this.#options;
     const annotations = { [nameAnnotation]: this.name, [definitionAnnotation]: JSON.stringify(definition) };
     const config = await containerConfig({ ...definition, rootfs, hostname: this.name, annotations });
     const process = new Process({ args: definition.args, stdout: log.fd, stderr: log.fd });
-    const container = await factory.create(this.name, config);
+    const container = await factory.create(id, config);
     try {
       const { steps } = explainPlan(await container.plan(process));
       const began = performance.now();

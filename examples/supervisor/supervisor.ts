@@ -77,6 +77,8 @@ export class Supervisor {
       this.#tell({ type: 'line', service: name, line }),
     );
     const service = new Service(name, {
+      // Cgroups have it as their name, on the whole machine: the services of another directory may be called the same.
+      id: `${name}-${hashOf(directory).slice(0, 8)}`,
       definition,
       factory: this.#factory,
       rootfs: definition.rootfs ?? (await busyboxIn(directory)),
@@ -117,6 +119,8 @@ export class Supervisor {
   }
 }
 
+const hashOf = (directory: string): string => createHash('sha256').update(directory).digest('hex');
+
 async function busyboxIn(directory: string): Promise<string> {
   const path = join(directory, 'rootfs');
   return existsSync(path) ? path : busyboxRootfs(path);
@@ -127,7 +131,7 @@ async function lockDirectory(directory: string): Promise<Server> {
   const server = createServer();
   try {
     // The directory itself can be too long for such a name.
-    server.listen(`\0supervisor:${createHash('sha256').update(directory).digest('hex')}`);
+    server.listen(`\0supervisor:${hashOf(directory)}`);
     await once(server, 'listening');
   } catch (cause) {
     throw new Error(`another supervisor works in ${directory}`, { cause });

@@ -1,8 +1,9 @@
 /** examples/supervisor: policies, logs, metrics, who may drive it, and what happens when it is killed. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
+import { Log } from '../../examples/supervisor/log.ts';
 import { makeDirectory, rootfs } from '../harness/bundle.ts';
 import { eventually, waitFor } from '../harness/deadline.ts';
 import { type TestContext, test } from '../harness/test.ts';
@@ -221,4 +222,26 @@ test('supervisor: nobody else drives it', { requires: ['root', 'lane:host'] }, a
   assert.equal(await ask('POST', '/stop?service=none', { authorization: `Bearer ${token}` }), 404);
   assert.equal(await ask('POST', stop, { cookie, origin }), 204);
   assert.equal(await running.end(), 0);
+});
+
+// Node keeps the descriptor of inotify(7) that its first watch has opened.
+test('supervisor: a log that has grown begins anew, and a line has a limit', {
+  requires: ['root', 'lane:host'],
+  leaks: false,
+}, async t => {
+  const path = join(makeDirectory(t), 'service.log');
+  writeFileSync(path, 'from before\n');
+  const heard: string[] = [];
+  const log = await Log.open(path, line => heard.push(line));
+  t.after(() => log.close());
+  assert.deepEqual([log.lines, heard], [['from before'], []]);
+  const mebibyte = `${'x'.repeat(1023)}\n`.repeat(1024);
+  for (let count = 0; count < 9; count += 1) writeSync(log.fd, mebibyte);
+  writeSync(log.fd, 'the last of them\n');
+  await eventually('the last line', () => heard.at(-1) === 'the last of them');
+  await eventually('an empty file', () => statSync(path).size === 0);
+  assert.ok(statSync(`${path}.1`).size > 9 << 20);
+  assert.equal(log.lines.length, 500);
+  writeSync(log.fd, 'y'.repeat(10_000));
+  await eventually('a line without an end', () => heard.at(-1) === 'y'.repeat(4096));
 });
