@@ -5,7 +5,7 @@ import type { Config, IntelRdt, Resources } from './config/config.ts';
 import type { ExecutionOptions, SetOptions } from './container.ts';
 import type { Handle } from './container-handle.ts';
 import { intending, signalEveryone } from './container-recover.ts';
-import { ContainerError, LibcontainerError } from './errors.ts';
+import { CgroupError, ContainerError, LibcontainerError } from './errors.ts';
 import { signalNumber } from './signals.ts';
 import { recordText, type StateRecord, statePath } from './state.ts';
 
@@ -24,9 +24,19 @@ export async function signalContainer(
   // What shares a pid namespace may live on without its init.
   const everyone = all || (number === sigkill && !handle.hasPrivatePids);
   if (everyone && live.status !== 'creating') {
-    if (live.status === 'stopped' && !all && (await handle.manager.pids()).length === 0) refuse(handle);
-    await signalEveryone(handle, number);
-    return;
+    const known = (await handle.manager.pids()).length > 0;
+    if (live.status === 'stopped' && !all && !known) refuse(handle);
+    if (known || live.pid === 0) {
+      await signalEveryone(handle, number);
+      return;
+    }
+    // Without cgroups nothing names the others. KILL to the first process takes those of its pid namespace along.
+    if (number !== sigkill)
+      throw new CgroupError(
+        'ERR_CGROUP_CONTROLLER',
+        { file: 'cgroup.procs' },
+        { detail: 'signal to all: the container has no cgroup, and only its first process is known' },
+      );
   }
   if (live.pid === 0) refuse(handle);
   const pidfd = handle.pidfd(live);

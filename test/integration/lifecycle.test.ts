@@ -135,7 +135,7 @@ test('an ID is unique in the process and on disk, and free after destroy', {
 
 test('signal by name and number, KILL to all, and signals that are none', {
   trap: 20,
-  requires: ['root'],
+  requires: ['rootless'],
 }, async t => {
   const on = await fixture(t);
   const container = await on.create();

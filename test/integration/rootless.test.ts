@@ -163,6 +163,25 @@ test('an ordinary user: limits that need a cgroup are refused by name', {
   await container.destroy({ force: true });
 });
 
+test('an ordinary user without a cgroup: KILL ends the container, another signal to all is refused by name', {
+  requires: ['not-root', 'userns', 'not-delegated'],
+  trap: 20,
+}, async t => {
+  const on = await fixture(t);
+  for (const options of [{ all: true }, {}]) {
+    const container = await on.create();
+    const main = on.sh('exec sleep 1000');
+    await container.run(main);
+    await assert.rejects(container.signal('TERM', { all: true }), {
+      code: 'ERR_CGROUP_CONTROLLER',
+      message: /only its first process is known/,
+    });
+    await container.signal('KILL', options);
+    assert.equal((await within(main.wait(), 'the end')).kind, 'signaled');
+    await container.destroy();
+  }
+});
+
 test('row 18: CVE-2023-25809: without namespaces of network and cgroups nothing below /sys can be written', {
   requires: ['not-root', 'userns'],
 }, async t => {

@@ -31,7 +31,7 @@ const withTime =
 const uptime = (line: string): number => Number(line.split(' ')[0]);
 
 test('time namespace: offsets hold for the first process, for an exec, and not outside', {
-  requires: ['root', 'file:/proc/self/timens_offsets'],
+  requires: ['rootless', 'file:/proc/self/timens_offsets'],
   proves: [
     'linux.namespaces[time]',
     'linux.timeOffsets',
@@ -100,7 +100,7 @@ for (const [mode, flags, shown] of [
   ['MPOL_PREFERRED', ['MPOL_F_RELATIVE_NODES'], 'prefer=relative:0'],
 ] as const)
   test(`memoryPolicy ${mode} ${flags.join(' ')}: the first process has it, and one that is exec'd`, {
-    requires: ['root', 'file:/proc/self/numa_maps'],
+    requires: ['rootless', 'file:/proc/self/numa_maps'],
     proves: ['linux.memoryPolicy.mode', 'linux.memoryPolicy.nodes', 'linux.memoryPolicy.flags'],
     trap: 24,
   }, async t => {
@@ -123,7 +123,7 @@ for (const [mode, flags, shown] of [
   });
 
 test('memoryPolicy: a node that is not there is an error of the start, and nothing is left', {
-  requires: ['root', 'file:/proc/self/numa_maps'],
+  requires: ['rootless', 'file:/proc/self/numa_maps'],
 }, async t => {
   const memoryPolicy = { mode: 'MPOL_BIND', nodes: '1000' };
   const on = await fixture(t, { patch: spec => void Object.assign(spec.linux, { memoryPolicy }) });
@@ -135,7 +135,7 @@ test('memoryPolicy: a node that is not there is an error of the start, and nothi
 });
 
 test('personality: LINUX32 shows a 32-bit machine, also to an exec; flags are refused', {
-  requires: ['root'],
+  requires: ['rootless'],
   proves: ['linux.personality.domain', 'linux.personality.flags'],
   trap: 24,
 }, async t => {

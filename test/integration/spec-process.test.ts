@@ -155,7 +155,7 @@ for (const [scheduler, seen] of [
   });
 
 test('execCPUAffinity: an exec runs where it says, the first process does not care', {
-  requires: ['root'],
+  requires: ['rootless'],
   proves: ['process.execCPUAffinity'],
   trap: 24,
 }, async t => {
