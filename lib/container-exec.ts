@@ -1,6 +1,7 @@
 /** Starting processes: a container's first one, its release, and further ones. */
 import { closeSync, constants, openSync, readSync, unlinkSync } from 'node:fs';
 import type { Command, ExecutionOptions, PreparedProcess } from './container.ts';
+import { oomKilled } from './container-exit.ts';
 import type { Handle } from './container-handle.ts';
 import { signalEveryone } from './container-recover.ts';
 import { listenerOf } from './container-seccomp.ts';
@@ -141,11 +142,10 @@ export function watchExit(handle: Handle, process: Process, parent: ContainerIni
   parent.onExit = status => {
     if (handle.emitter.listenerCount('exit') > 0) {
       const report = async (): Promise<void> => {
-        // Not known is not killed: the cgroup may be another's by now.
-        const kills = init ? await handle.manager.oomKillCount().catch(() => 0) : 0;
+        const killed = init && (await oomKilled(handle));
         // In a turn of its own: what a listener throws is its own affair, not destroy()'s.
         queueMicrotask(() => {
-          handle.emitter.emit('exit', { process, status, init, oomKilled: kills > 0 });
+          handle.emitter.emit('exit', { process, status, init, oomKilled: killed });
         });
       };
       // destroy() waits for it: the count goes with the cgroup.

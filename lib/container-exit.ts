@@ -37,9 +37,12 @@ async function recordedExit(handle: Handle): Promise<ExitRecord | undefined> {
   }
 }
 
-async function oomKilled(handle: Handle): Promise<boolean> {
-  // Not known is not killed: the cgroup may be gone.
-  return (await handle.manager.oomKillCount().catch(() => 0)) > 0;
+/** Of a container whose first process has ended. Not known is not killed: the cgroup may be gone, or another's by now. */
+export async function oomKilled(handle: Handle): Promise<boolean> {
+  const { manager, directory } = handle;
+  if ((await manager.oomKillCount().catch(() => 0)) > 0) return true;
+  const record = manager.oomCounter === undefined ? 'none' : readExit(directory);
+  return typeof record === 'object' && (record.oomKills ?? 0) > 0;
 }
 
 const reapMs = 200;

@@ -32,7 +32,7 @@ export interface FactoryOptions {
   /**
    * Whether a monitor process (one for all containers of this Node process, a few hundred kB) is the parent of the containers
    * that are started, so that their exit status outlives this process. Default true. False: they are this process's children,
-   * for who is a subreaper and waits for them by itself.
+   * for who is a subreaper and waits for them by itself; `oomKilled` is then not known of a unit that systemd has removed.
    */
   readonly monitor?: boolean;
   /** Hears of each operation and how long it took (`debug`), and of those that failed (`warn`). Default: nobody. */

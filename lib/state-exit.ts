@@ -13,6 +13,8 @@ export interface ExitRecord {
   readonly coreDumped: boolean;
   /** When it ended, in milliseconds since 1970. */
   readonly exitedMs: number;
+  /** OOM kills of the container until then, where the cgroup may go with its last process (`CgroupManager.oomCounter`). */
+  readonly oomKills?: number;
 }
 
 export const exitPath = (directory: string): string => join(directory, 'exit.json');

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The monitor: one process per daemon, the parent of its containers' first processes. It clones them for the
 // daemon, waits for them, writes down how each ended, and lives on after the daemon until the last has ended.
-// It opens nothing by itself and keeps one descriptor per container: that of its exit record.
+// It keeps one descriptor per container, that of its exit record, and opens by itself only what its orders
+// name.
 #include "monitor.h"
 
 #include <poll.h>
@@ -193,6 +194,9 @@ void record(Child& child, const siginfo_t& info) {
   line.add(R"(,"coreDumped":)").add(info.si_code == CLD_DUMPED ? "true" : "false");
   line.add(R"(,"exitedMs":)")
       .number(static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000);
+  // systemd removes the cgroup now, and the count with it.
+  if (const int64_t kills = oom_kills(child.orders); kills >= 0)
+    line.add(R"(,"oomKills":)").integer(kills);
   line.add("}\n");
   call(SYS_write, child.exit_file, line.c_str(), line.size());
   call(SYS_close, child.exit_file);
@@ -212,7 +216,7 @@ void tell(Monitor& monitor, Child& child) {
     return;
   }
   if (child.state == State::removing) return;
-  if (child.orders.size > 0)
+  if (is_owned(child.orders))
     child.state = State::kept;
   else
     forget(child);
@@ -248,7 +252,7 @@ void lose_owner(Monitor& monitor) {
   for (uint32_t at = 0; at < monitor.capacity; at++) {
     Child& child = monitor.children[at];
     if (child.state == State::unused) continue;
-    if (child.orders.size == 0) {
+    if (!is_owned(child.orders)) {
       if (child.pid == 0) forget(child);
       continue;
     }

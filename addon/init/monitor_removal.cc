@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Removes a container whose owner has died: processes, cgroups, state directory. Each try goes through all of
-// it, so that one which was cut short can be repeated. The paths are host paths of the daemon's making.
+// Carries the orders out: removes a container whose owner has died (processes, cgroups, state directory). Each
+// try goes through all of it, so that one which was cut short can be repeated. The paths are host paths of the
+// daemon's making.
 #include <dirent.h>
 #include <signal.h>
 #include <string.h>
@@ -135,6 +136,29 @@ Recorded look(const Orders& orders) {
 }
 
 }  // namespace
+
+bool is_owned(const Orders& orders) {
+  return orders.size > 0 && orders.text[0] == 'L';
+}
+
+int64_t oom_kills(const Orders& orders) {
+  int64_t kills = -1;
+  each_order(orders, [&](char kind, const char* text) {
+    if (kind != 'M') return;
+    const Fd file(call(SYS_openat, AT_FDCWD, text, O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    char buffer[1024];
+    const long got = file ? call(SYS_read, file.get(), buffer, sizeof buffer - 1) : -1;
+    if (got <= 0) return;
+    buffer[got] = 0;
+    // Never the first line, neither of memory.events nor of memory.oom_control.
+    constexpr char word[] = "\noom_kill ";
+    const char* at = strstr(buffer, word);
+    if (at == nullptr) return;
+    kills = 0;
+    for (at += sizeof word - 1; *at >= '0' && *at <= '9'; at++) kills = kills * 10 + (*at - '0');
+  });
+  return kills;
+}
 
 bool still_recorded(const Orders& orders) {
   return look(orders).same;

@@ -20,8 +20,8 @@ inline constexpr uint32_t largest_orders = 60 * 1024;
 
 // Clone a container's first process. Descriptors: exit record, init executable, [cgroup], [pid namespace],
 // the entered namespaces, then one per number that the child is to have, from 0 on. Behind it in the packet:
-// orders for the owner's death (lib/parent/monitor-orders.ts), texts that each end with a NUL byte; none: the
-// container outlives its owner.
+// orders for the end of the child and of its owner (lib/parent/monitor-orders.ts), texts that each end with a
+// NUL byte.
 // With a successor nothing is cloned and no descriptor comes along: this child of the monitor's, which the
 // one of that token has made with CLONE_PARENT, takes its place, and the former is ended.
 struct Request {

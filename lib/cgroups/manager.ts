@@ -94,6 +94,8 @@ export interface CgroupManager {
   stats(): Promise<Stats>;
   /** Number of OOM kills so far (memory.events oom_kill, memory.oom_control); 0 when not known. */
   oomKillCount(): Promise<number>;
+  /** Where that stands, when the cgroup may go by itself with its last process (systemd): to be read before. */
+  readonly oomCounter?: string | undefined;
   /**
    * Removes the directories of a container that has no process any more, as a part of another job; may fail with EBUSY.
    * Undefined: more than directories is to be removed.

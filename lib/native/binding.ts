@@ -121,7 +121,7 @@ export interface SpawnJob {
   readonly unreaped?: boolean;
   /**
    * The monitor process is the parent of the child: it writes to `exitFile`, made by the spawner after `before`, how the child
-   * ended. `orders` (parent/monitor-orders.ts): what it does when this process dies; '': nothing, the child lives on.
+   * ended. `orders` (parent/monitor-orders.ts): what it does at the end of the child and of this process; '': no more.
    */
   readonly monitor?: { readonly exitFile: string; readonly orders: string };
   /** Instead of `monitor`: a socket to the front (addon/front) that is to be the parent. Its `exit` is of kind `unknown`. */

@@ -18,7 +18,7 @@ import { startError } from './failure.ts';
 import { requestedFault } from './faults.ts';
 import { runHooks } from './hooks.ts';
 import { mapIds } from './id-maps.ts';
-import { ownerOrders } from './monitor-orders.ts';
+import { countOrder, ownerOrders } from './monitor-orders.ts';
 import { moveNetDevices } from './net-devices.ts';
 import { notifyDirectory, notifyPath } from './notify-socket.ts';
 import { ParentProcess, StartFailure, type SyncPoint } from './parent-process.ts';
@@ -237,9 +237,9 @@ const joinSlots = ({ steps }: StartPlan): { readonly path: string; readonly flag
 function monitoring(request: InitRequest): Pick<SpawnJob, 'monitor'> {
   const { lifetime, directory, manager, containerId: id, nonce } = request;
   if (lifetime === 'child') return {};
-  const orders =
+  const owner =
     lifetime === 'owner' ? ownerOrders({ id, nonce, directory }, manager, stateRemoval(directory)) : '';
-  return { monitor: { exitFile: exitPath(directory), orders } };
+  return { monitor: { exitFile: exitPath(directory), orders: `${owner}${countOrder(manager)}` } };
 }
 
 const asks = (request: InitRequest): boolean => request.notify && !request.wait;

@@ -1,7 +1,8 @@
 /**
  * What the monitor does when the owner of a container has died (`lifetime: 'owner'`), as addon/init/monitor_removal.cc
- * reads it: a letter and a text each. L: the state directory, locked while the rest is done; =: how its record begins;
- * C: a cgroup, killed and removed with all below it; U: unlink; R: rmdir.
+ * reads it: a letter and a text each. L, the first: the state directory, locked while the rest is done; =: how its record
+ * begins; C: a cgroup, killed and removed with all below it; U: unlink; R: rmdir. And what it does when the first process of
+ * a container has ended, in any case; M: the file whose count of OOM kills goes into the exit record.
  */
 import type { CgroupManager } from '../cgroups/manager.ts';
 import type { FileOperation } from '../native/binding.ts';
@@ -23,3 +24,6 @@ export function ownerOrders(
   }
   return orders.map(order => `${order}\0`).join('');
 }
+
+export const countOrder = ({ oomCounter }: CgroupManager): string =>
+  oomCounter === undefined ? '' : `M${oomCounter}\0`;

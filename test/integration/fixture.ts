@@ -18,10 +18,13 @@ export interface Fixture {
   output(text: string, options?: Partial<ProcessOptions>): Promise<string>;
 }
 
-export async function fixture(t: TestContext, options: BundleOptions = {}): Promise<Fixture> {
+export async function fixture(
+  t: TestContext,
+  options: BundleOptions & { readonly systemdCgroup?: boolean } = {},
+): Promise<Fixture> {
   const root = makeStateRoot(t);
   const bundle = makeBundle(t, options);
-  const config = await loadConfig(bundle);
+  const config = await loadConfig(bundle, { systemdCgroup: options.systemdCgroup ?? false });
   const factory = new LinuxFactory({ root });
   const made: string[] = [];
   // Registered after the state root's own check and therefore too late for it: so it is called first, by hand.

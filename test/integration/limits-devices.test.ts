@@ -104,6 +104,22 @@ test('leaf weights, which no kernel since 5.0 has, are refused by name', {
   );
 });
 
+test('huge pages of a size that this machine has not are refused by name', {
+  proves: ['linux.resources.hugepageLimits'],
+  requires: ['root', 'controller:hugetlb'],
+}, async t => {
+  for (const pageSize of ['3KB', '2mb'])
+    await assert.rejects(
+      cgroupBox(t, {
+        hugepageLimits: [
+          { pageSize: '2MB', limit: 2 * MiB },
+          { pageSize, limit: 1 },
+        ],
+      }),
+      refused('ERR_CGROUP', 'linux.resources.hugepageLimits[1]'),
+    );
+});
+
 /** A software device over a network interface; where there is none the reason. */
 function rdmaDevice(t: TestContext): string | undefined {
   for (const module of ['rdma_rxe', 'dummy']) run('modprobe', module);

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CgroupError } from '../../lib/errors.ts';
-import { unifiedLimits } from '../../lib/index.ts';
+import { type UnifiedLimits, unifiedLimits } from '../../lib/index.ts';
 import { eventually } from '../harness/deadline.ts';
 import { lane } from '../harness/requirements.ts';
 import { test } from '../harness/test.ts';
@@ -75,6 +75,30 @@ test('the cpus of a cpuset are what sched_getaffinity tells, also after an updat
   assert.equal(await seen(), '1');
   await box.manager.set({ cpu: { cpus: all } }, { cpu: { cpus: '0' } });
   assert.equal(await seen(), String(spawnSync('nproc', { encoding: 'utf8' }).stdout.trim()));
+});
+
+test('what is over the memory limit goes to the swap, as far as the limit of both allows it', {
+  proves: ['linux.resources.memory.limit', 'linux.resources.memory.swap'],
+  requires: ['root', 'controller:memory', 'probe'],
+  timeoutMs: 60_000,
+}, async t => {
+  if (lane() === 'host') return t.skip('the swap of the host is not ours');
+  const disk = loopDisk(t, 48 * MiB);
+  if (disk === undefined) return;
+  for (const program of ['mkswap', 'swapon']) assert.equal(spawnSync(program, [disk.path]).status, 0, program);
+  t.after(() => assert.equal(spawnSync('swapoff', [disk.path]).status, 0));
+  const box = await cgroupBox(t, { memory: { limit: 16 * MiB, swap: 64 * MiB } });
+  const eater = box.run('eat', String(32 * MiB));
+  assert.match(await eater.line(), /^eaten/);
+  const swapped = onV2
+    ? box.read('', 'memory.swap.current')
+    : /^swap (\d+)$/m.exec(box.read('memory', 'memory.stat'))?.[1];
+  assert.ok(Number(swapped) > 8 * MiB, `${swapped} bytes`);
+  await box.manager.killAll(9);
+  await eater.exit();
+  await box.manager.set({ memory: { limit: 16 * MiB, swap: 20 * MiB } }, {});
+  const second = box.run('eat', String(32 * MiB));
+  assert.equal((await second.exit()).signal, 'SIGKILL');
 });
 
 test('v1: the OOM killer can be switched off: who is over the limit waits until there is room', {
@@ -224,6 +248,35 @@ test('v2: typed limits stand in their files, and do what they say', {
     failure('ERR_CGROUP', 'unified["pids.max"]', 'many'),
   );
   assert.equal(box.read('', 'cpu.weight'), weight);
+});
+
+test('v2: of the typed limits that not every kernel has, the value in the file, or a refusal that names it', {
+  proves: ['linux.resources.unified'],
+  requires: ['root', 'cgroup-v2', 'controller:memory', 'controller:cpu', 'controller:io'],
+}, async t => {
+  const box = await cgroupBox(t, {});
+  const rows: readonly (readonly [limits: UnifiedLimits, file: string, value: string])[] = [
+    [{ memory: { swapHigh: 8 * MiB } }, 'memory.swap.high', String(8 * MiB)],
+    [{ memory: { zswapMax: 4 * MiB } }, 'memory.zswap.max', String(4 * MiB)],
+    [{ memory: { zswapWriteback: false } }, 'memory.zswap.writeback', '0'],
+    [{ cpu: { uclampMin: 10 } }, 'cpu.uclamp.min', '10.00'],
+    [{ cpu: { uclampMax: 80.5 } }, 'cpu.uclamp.max', '80.50'],
+    [{ cpuset: { partition: 'member' } }, 'cpuset.cpus.partition', 'member'],
+    [{ io: { prioClass: 'restrict-to-be' } }, 'io.prio.class', 'restrict-to-be'],
+    [{ hugetlb: { '3KB': { max: 0 } } }, 'hugetlb.3KB.max', '0'],
+    [{ maxDescendants: 3 }, 'cgroup.max.descendants', '3'],
+  ];
+  for (const [limits, file, value] of rows) {
+    const unified = unifiedLimits(limits);
+    if (existsSync(join(box.manager.paths[''] ?? '', file))) {
+      await box.manager.set({ unified }, {});
+      assert.equal(box.read('', file), value, file);
+    } else
+      await assert.rejects(
+        box.manager.set({ unified }, {}),
+        failure('ERR_CGROUP', `unified["${file}"]`, `this kernel has no ${file}`),
+      );
+  }
 });
 
 test('v2: io.latency, io.weight and pressure, and what a controller does not know', {

@@ -1,4 +1,7 @@
-/** Each limit changed in a running container, one by one, and all or none when the kernel refuses one. */
+/**
+ * Each limit changed in a running container, one by one, and all or none when the kernel refuses one: in cgroups of our own
+ * and, where systemd is, in those of a unit.
+ */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -155,8 +158,12 @@ const read = (paths: { readonly [controller: string]: string }, name: string): s
 const stateText = (container: Container): string =>
   readFileSync(join(container.directory, 'state.json'), 'utf8');
 
-async function running(t: TestContext): Promise<{ readonly on: Fixture; readonly container: Container }> {
+async function running(
+  t: TestContext,
+  systemdCgroup: boolean,
+): Promise<{ readonly on: Fixture; readonly container: Container }> {
   const on = await fixture(t, {
+    systemdCgroup,
     patch: spec => {
       // On a hybrid host a container is in the unified hierarchy when its start asked for what is limited there.
       if (hugetlb !== undefined) spec.linux.resources.hugepageLimits = [{ pageSize: '2MB', limit: 2 * MiB }];
@@ -176,7 +183,12 @@ async function answer(on: Fixture, container: Container, ...args: string[]): Pro
   return said.trim();
 }
 
-test('each limit of a running container is changed, and recorded', {
+const drivers = [
+  { systemdCgroup: false, as: '', needs: [] },
+  { systemdCgroup: true, as: ' of a unit of systemd', needs: ['systemd'] },
+] as const;
+
+for (const {systemdCgroup, as, needs} of drivers) test(`each limit of a running container${as} is changed, and recorded`, {
   proves: [
     'linux.resources.memory.limit',
     'linux.resources.memory.reservation',
@@ -201,10 +213,10 @@ test('each limit of a running container is changed, and recorded', {
     'linux.resources.network',
     'linux.resources.devices',
   ],
-  requires: ['root', 'probe', 'controller:memory', 'controller:cpu', 'controller:cpuset', 'controller:pids'],
+  requires: ['root', 'probe', 'controller:memory', 'controller:cpu', 'controller:cpuset', 'controller:pids', ...needs],
   timeoutMs: 60_000,
 }, async t => {
-  const { on, container } = await running(t);
+  const { on, container } = await running(t, systemdCgroup);
   const { cgroup_paths: paths } = await container.state();
   let count = 0;
   for (const { change, v1, v2 } of rows) {
@@ -236,11 +248,11 @@ test('each limit of a running container is changed, and recorded', {
   await container.destroy({ force: true });
 });
 
-test('a refused limit among several: the former values, the former devices, the former record', {
-  requires: ['root', 'probe', 'controller:memory', 'controller:cpu', 'controller:cpuset', 'controller:pids'],
+for (const {systemdCgroup, as, needs} of drivers) test(`a refused limit among several${as}: the former values, the former devices, the former record`, {
+  requires: ['root', 'probe', 'controller:memory', 'controller:cpu', 'controller:cpuset', 'controller:pids', ...needs],
   timeoutMs: 60_000,
 }, async t => {
-  const { on, container } = await running(t);
+  const { on, container } = await running(t, systemdCgroup);
   const former: Resources = {
     ...container.config.resources,
     memory: { limit: 96 * MiB, swap: 96 * MiB },

@@ -170,16 +170,54 @@ test('a unit of somebody else is refused and left alone', { requires: ['root', '
   assert.equal(await container.status(), 'running');
 });
 
-test('a unit that has failed is forgotten by the removal', {
-  requires: ['root', 'systemd', 'cgroup-v2'],
+test('who was killed for lack of memory is told of when systemd has removed the cgroup and its count', {
+  requires: ['root', 'systemd', 'controller:memory'],
   timeoutMs: 60_000,
 }, async t => {
-  const { unit, run, container } = await setup(t, {
+  const { unit, run, container, factory, id } = await setup(t, {
     resources: { memory: { limit: 8 << 20, swap: 8 << 20 } },
   });
   const process = await run('x=a; while :; do x=$x$x; done');
-  await process.wait();
-  await eventually('the scope has failed', () => show(unit, 'ActiveState').ActiveState !== 'active');
+  const { cgroup_paths: paths } = await container.state();
+  const directory = paths.memory ?? pathOf({ cgroup_paths: paths });
+  const killed = { kind: 'signaled', signal: 'SIGKILL', coreDumped: false };
+  assert.deepEqual(await process.wait(), killed);
+  await eventually('systemd has removed the cgroup', () => !existsSync(directory));
+  // Another object, which has heard of nothing.
+  for (const one of [container, await factory.load(id)]) {
+    const { status, oomKilled } = await one.wait();
+    assert.deepEqual({ status, oomKilled }, { status: killed, oomKilled: true });
+  }
+  assert.notEqual(show(unit, 'ActiveState').ActiveState, 'active');
   await container.destroy();
   await noUnits();
+});
+
+test('a unit that has failed is forgotten by the removal', {
+  requires: ['root', 'systemd'],
+  timeoutMs: 60_000,
+}, async t => {
+  const { unit, run, container } = await setup(t, {
+    // Long enough for a start on a slow machine. Process 1 of a pid namespace does not hear the SIGTERM that follows.
+    annotations: {
+      'org.systemd.property.RuntimeMaxSec': 'uint64 10',
+      'org.systemd.property.TimeoutStopSec': 'uint64 1',
+    },
+  });
+  const process = await run('exec sleep 1000');
+  assert.deepEqual(await process.wait(), { kind: 'signaled', signal: 'SIGKILL', coreDumped: false });
+  await eventually('the scope has failed', () => show(unit, 'ActiveState').ActiveState === 'failed');
+  assert.equal((await container.wait()).oomKilled, false);
+  await container.destroy();
+  await noUnits();
+});
+
+test('who was killed for another reason was not killed for lack of memory', {
+  requires: ['root', 'systemd', 'controller:memory'],
+}, async t => {
+  const { run, container } = await setup(t);
+  await run('exec sleep 1000');
+  await container.signal('KILL');
+  assert.equal((await container.wait()).oomKilled, false);
+  assert.match(readFileSync(join(container.directory, 'exit.json'), 'utf8'), /"oomKills":0\}/);
 });

@@ -64,6 +64,8 @@ const placed = [
       /^test\/integration\/(bad-input|faults|hooks|host-process|net-devices|race|seccomp|security|spec-)/,
     profiles: ['v2', 'v1'],
   },
+  { files: /limits-update|cgroup-mounts/, profiles: [...layouts, 'systemd-v1'] },
+  { files: /systemd-user/, profiles: ['systemd'] },
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
   { files: /integration\/criu-cgroups/, profiles: layouts },
   { files: /integration\/(criu|example-migrate)/, profiles: ['v2'] },
@@ -71,6 +73,9 @@ const placed = [
   { files: /example-(supervisor|dashboard|terminal|ci|telemetry)/, profiles: [] },
   { files: /differential|package|tarball|sandbox-fixture|readme|host-only/, profiles: [] },
 ];
+// For a test at more than its usual size: its head says so.
+const sizes = ['LIBCONTAINER_SETS', 'LIBCONTAINER_SEED', 'LIBCONTAINER_TEST_MINUTES'];
+const sized = sizes.flatMap(name => (process.env[name] === undefined ? [] : [`${name}=${process.env[name]}`]));
 const runsIn = (file, profile) =>
   (placed.find(row => row.files.test(file))?.profiles ?? layouts).includes(profile);
 
@@ -110,6 +115,7 @@ async function runProfile(profile, files) {
       ...[
         'env',
         `LIBCONTAINER_TEST_SLOWNESS=6`,
+        ...sized,
         process.execPath,
         'scripts/test.mjs',
         '--no-setup',

@@ -210,6 +210,13 @@ export class SystemdManager implements CgroupManager {
     return this.#files.oomKillCount();
   }
 
+  get oomCounter(): string | undefined {
+    const { memory, '': unified } = this.paths;
+    if (memory !== undefined) return join(memory, 'memory.oom_control');
+    // Of a hybrid host the unified hierarchy has no memory controller.
+    return unified === undefined || !this.#unified ? undefined : join(unified, 'memory.events');
+  }
+
   async destroy(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     // Aborted while the unit is made: it is there all the same a moment later.
     await this.#making?.catch(() => undefined);
