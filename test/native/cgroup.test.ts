@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectory } from '../harness/bundle.ts';
+import { eventually, text } from '../harness/deadline.ts';
 import { type TestContext, test } from '../harness/test.ts';
 import { addon, Run } from './stand-in.ts';
 
@@ -51,6 +53,14 @@ const notZero = instructions(
   [0xb7, 0, 0, 0],
   [0x95, 0, 0, 0],
 );
+/** Allows minor 3 (/dev/null) only. */
+const onlyNull = instructions(
+  [0x61, 0x12, 8, 0],
+  [0xb7, 0, 0, 0],
+  [0x55, 2, 1, 3],
+  [0xb7, 0, 0, 1],
+  [0x95, 0, 0, 0],
+);
 
 const EPERM = 1;
 test('clone3 puts the child into its cgroup', { requires: ['root'] }, async t => {
@@ -80,6 +90,27 @@ test('a device program is attached, replaced by the next one, and taken away wit
   assert.deepEqual(await opened(), ['/dev/null 0', `/dev/zero ${EPERM}`]);
   await attach(always(1));
   assert.deepEqual(await opened(), ['/dev/null 0', '/dev/zero 0']);
+});
+
+test('while a device program is replaced there is no moment without rules', {
+  proves: ['linux.resources.devices'],
+  requires: ['root'],
+}, async t => {
+  const path = cgroup(t);
+  if (path === undefined) return;
+  const attach = (program: Uint8Array) => addon().files([{ op: 'deviceProgram', path, program }], true);
+  const stop = join(makeDirectory(t), 'stop');
+  await attach(notZero);
+  const script =
+    'echo 0 >"$1/cgroup.procs"; n=0; while [ ! -e "$2" ]; do true </dev/zero && echo opened; true </dev/null || echo refused; n=$((n + 1)); done 2>/dev/null; echo $n';
+  const child = spawn('/bin/sh', ['-c', script, 'sh', path, stop], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.after(() => child.kill('SIGKILL'));
+  const output = text(child.stdout);
+  await eventually('it is in the cgroup', () => readFileSync(join(path, 'cgroup.procs'), 'utf8') !== '');
+  for (let round = 0; round < 50; round += 1) await attach(round % 2 === 0 ? onlyNull : notZero);
+  writeFileSync(stop, '');
+  // The number of tries alone.
+  assert.match(await output, /^[1-9]\d+\n$/);
 });
 
 test('a device program that the verifier refuses is an error with its words, and the former one stays', {
