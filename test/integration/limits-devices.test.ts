@@ -270,3 +270,26 @@ test('v1: what a member sends carries the class of its cgroup', {
   assert.equal((await memberOf(box.joinFiles, send).exit()).code, 0);
   assert.equal(packets(), 1);
 });
+
+test('v1: what a member sends over an interface has the priority of its cgroup', {
+  proves: ['linux.resources.network.priorities'],
+  requires: ['root', 'controller:net_prio'],
+}, async t => {
+  if (lane() === 'host') return t.skip('the queues of the host are not ours');
+  run('modprobe', 'sch_prio');
+  const queue = ['dev', 'lo', 'root', 'handle', '1:', 'prio'];
+  const added = run('tc', 'qdisc', 'add', ...queue);
+  if (added.status !== 0) return t.skip(`no queue by priority: ${added.stderr?.trim()}`);
+  t.after(() => run('tc', 'qdisc', 'del', ...queue));
+  // tc-prio(8): priority 6 goes to the first band, what has none to the second.
+  const packets = (): number => {
+    const { stdout } = run('tc', '-s', 'class', 'show', 'dev', 'lo');
+    return Number(/class prio 1:1 [^]*?Sent \d+ bytes (\d+) pkt/.exec(stdout)?.[1]);
+  };
+  const box = await cgroupBox(t, { network: { priorities: [{ name: 'lo', priority: 6 }] } });
+  const send = ['/bin/bash', '-c', 'echo hello >/dev/udp/127.0.0.1/9'];
+  assert.equal((await memberOf([], send).exit()).code, 0);
+  assert.equal(packets(), 0);
+  assert.equal((await memberOf(box.joinFiles, send).exit()).code, 0);
+  assert.ok(packets() > 0);
+});
