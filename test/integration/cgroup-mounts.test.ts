@@ -16,7 +16,11 @@ interface Options {
 }
 
 /** Runs a shell text in a container and gives its output, and what the host says about its cgroups while it waits. */
-async function inside(t: TestContext, script: string, { systemdCgroup = false, namespaced, writable, uid = 0 }: Options) {
+async function inside(
+  t: TestContext,
+  script: string,
+  { systemdCgroup = false, namespaced, writable, uid = 0 }: Options,
+) {
   const id = containerId();
   const bundle = makeBundle(t, {
     process: { args: ['/bin/sh', '-c', `${script}; echo END; read line`], user: { uid, gid: uid } },
@@ -58,26 +62,26 @@ const script = [
 for (const [systemdCgroup, namespaced, writable] of [false, true].flatMap(unit =>
   [true, false].flatMap(namespaced => [true, false].map(writable => [unit, namespaced, writable] as const)),
 ))
-    test(`the container's own cgroups${systemdCgroup ? ' of a unit of systemd' : ''}, ${namespaced ? 'in a cgroup namespace' : 'bound'}, ${writable ? 'read-write' : 'read-only'}`, {
-      requires: ['root', 'controller:pids', ...(systemdCgroup ? (['systemd'] as const) : [])],
-    }, async t => {
-      const { paths, lines } = await inside(t, script, { systemdCgroup, namespaced, writable });
-      const [processes, limit, made, mounts, ...roots] = lines;
-      assert.ok(Number(processes) >= 1, 'its own processes');
-      assert.equal(limit, 'max', 'its own limits, which the root cgroup has not');
-      assert.equal(made, writable ? 'made' : 'refused');
-      // The unified hierarchy of a hybrid host is systemd's own matter, also with runc.
-      const hierarchies = new Set(Object.keys(paths).flatMap(key => (key === '' ? [] : [paths[key]]))).size;
-      assert.equal(Number(mounts), onV2 ? 1 : hierarchies);
-      // As mountinfo shows it from inside: the namespace hides where the cgroup is.
-      for (const root of roots)
-        assert.equal(
-          root,
-          namespaced
-            ? '/'
-            : Object.values(paths)[0]?.replace(onV2 ? '/sys/fs/cgroup' : /^\/sys\/fs\/cgroup\/[^/]+/, ''),
-        );
-    });
+  test(`the container's own cgroups${systemdCgroup ? ' of a unit of systemd' : ''}, ${namespaced ? 'in a cgroup namespace' : 'bound'}, ${writable ? 'read-write' : 'read-only'}`, {
+    requires: ['root', 'controller:pids', ...(systemdCgroup ? (['systemd'] as const) : [])],
+  }, async t => {
+    const { paths, lines } = await inside(t, script, { systemdCgroup, namespaced, writable });
+    const [processes, limit, made, mounts, ...roots] = lines;
+    assert.ok(Number(processes) >= 1, 'its own processes');
+    assert.equal(limit, 'max', 'its own limits, which the root cgroup has not');
+    assert.equal(made, writable ? 'made' : 'refused');
+    // The unified hierarchy of a hybrid host is systemd's own matter, also with runc.
+    const hierarchies = new Set(Object.keys(paths).flatMap(key => (key === '' ? [] : [paths[key]]))).size;
+    assert.equal(Number(mounts), onV2 ? 1 : hierarchies);
+    // As mountinfo shows it from inside: the namespace hides where the cgroup is.
+    for (const root of roots)
+      assert.equal(
+        root,
+        namespaced
+          ? '/'
+          : Object.values(paths)[0]?.replace(onV2 ? '/sys/fs/cgroup' : /^\/sys\/fs\/cgroup\/[^/]+/, ''),
+      );
+  });
 
 test('v2: who runs in a container with a writable cgroup owns it, and none of its limits', {
   requires: ['root', 'cgroup-v2', 'controller:pids'],

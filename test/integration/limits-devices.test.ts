@@ -284,7 +284,7 @@ test('v1: what a member sends over an interface has the priority of its cgroup',
   // tc-prio(8): priority 6 goes to the first band, what has none to the second.
   const packets = (): number => {
     const { stdout } = run('tc', '-s', 'class', 'show', 'dev', 'lo');
-    return Number(/class prio 1:1 [^]*?Sent \d+ bytes (\d+) pkt/.exec(stdout)?.[1]);
+    return Number(/class prio 1:1 [\s\S]*?Sent \d+ bytes (\d+) pkt/.exec(stdout)?.[1]);
   };
   const box = await cgroupBox(t, { network: { priorities: [{ name: 'lo', priority: 6 }] } });
   const send = ['/bin/bash', '-c', 'echo hello >/dev/udp/127.0.0.1/9'];

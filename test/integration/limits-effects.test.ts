@@ -85,7 +85,8 @@ test('what is over the memory limit goes to the swap, as far as the limit of bot
   if (lane() === 'host') return t.skip('the swap of the host is not ours');
   const disk = loopDisk(t, 48 * MiB);
   if (disk === undefined) return;
-  for (const program of ['mkswap', 'swapon']) assert.equal(spawnSync(program, [disk.path]).status, 0, program);
+  for (const program of ['mkswap', 'swapon'])
+    assert.equal(spawnSync(program, [disk.path]).status, 0, program);
   t.after(() => assert.equal(spawnSync('swapoff', [disk.path]).status, 0));
   const box = await cgroupBox(t, { memory: { limit: 16 * MiB, swap: 64 * MiB } });
   const eater = box.run('eat', String(32 * MiB));

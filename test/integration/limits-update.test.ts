@@ -188,133 +188,153 @@ const drivers = [
   { systemdCgroup: true, as: ' of a unit of systemd', needs: ['systemd'] },
 ] as const;
 
-for (const {systemdCgroup, as, needs} of drivers) test(`each limit of a running container${as} is changed, and recorded`, {
-  proves: [
-    'linux.resources.memory.limit',
-    'linux.resources.memory.reservation',
-    'linux.resources.memory.swap',
-    'linux.resources.memory.swappiness',
-    'linux.resources.cpu.shares',
-    'linux.resources.cpu.quota',
-    'linux.resources.cpu.period',
-    'linux.resources.cpu.burst',
-    'linux.resources.cpu.idle',
-    'linux.resources.cpu.cpus',
-    'linux.resources.cpu.mems',
-    'linux.resources.pids.limit',
-    'linux.resources.cpu.realtimeRuntime',
-    'linux.resources.cpu.realtimePeriod',
-    'linux.resources.memory.disableOOMKiller',
-    'linux.resources.blockIO.throttleReadBpsDevice',
-    'linux.resources.blockIO.throttleWriteBpsDevice',
-    'linux.resources.blockIO.throttleReadIOPSDevice',
-    'linux.resources.blockIO.throttleWriteIOPSDevice',
-    'linux.resources.hugepageLimits',
-    'linux.resources.network',
-    'linux.resources.devices',
-  ],
-  requires: ['root', 'probe', 'controller:memory', 'controller:cpu', 'controller:cpuset', 'controller:pids', ...needs],
-  timeoutMs: 60_000,
-}, async t => {
-  const { on, container } = await running(t, systemdCgroup);
-  const { cgroup_paths: paths } = await container.state();
-  let count = 0;
-  for (const { change, v1, v2 } of rows) {
-    const expected = onV2 ? v2 : v1;
-    if (expected === undefined) continue;
-    const wanted = { ...container.config.resources, ...change };
-    await container.set(wanted);
-    for (const [file, value] of Object.entries(expected))
-      if (typeof value === 'string')
-        assert.equal(read(paths, file), value, `${file} after ${JSON.stringify(change)}`);
-      else assert.match(read(paths, file), value, file);
-    const recorded: { readonly config: { readonly resources: Resources } } = JSON.parse(stateText(container));
-    assert.deepEqual(recorded.config.resources, wanted);
-    count += 1;
-  }
-  assert.ok(count > 10);
+for (const { systemdCgroup, as, needs } of drivers)
+  test(`each limit of a running container${as} is changed, and recorded`, {
+    proves: [
+      'linux.resources.memory.limit',
+      'linux.resources.memory.reservation',
+      'linux.resources.memory.swap',
+      'linux.resources.memory.swappiness',
+      'linux.resources.cpu.shares',
+      'linux.resources.cpu.quota',
+      'linux.resources.cpu.period',
+      'linux.resources.cpu.burst',
+      'linux.resources.cpu.idle',
+      'linux.resources.cpu.cpus',
+      'linux.resources.cpu.mems',
+      'linux.resources.pids.limit',
+      'linux.resources.cpu.realtimeRuntime',
+      'linux.resources.cpu.realtimePeriod',
+      'linux.resources.memory.disableOOMKiller',
+      'linux.resources.blockIO.throttleReadBpsDevice',
+      'linux.resources.blockIO.throttleWriteBpsDevice',
+      'linux.resources.blockIO.throttleReadIOPSDevice',
+      'linux.resources.blockIO.throttleWriteIOPSDevice',
+      'linux.resources.hugepageLimits',
+      'linux.resources.network',
+      'linux.resources.devices',
+    ],
+    requires: [
+      'root',
+      'probe',
+      'controller:memory',
+      'controller:cpu',
+      'controller:cpuset',
+      'controller:pids',
+      ...needs,
+    ],
+    timeoutMs: 60_000,
+  }, async t => {
+    const { on, container } = await running(t, systemdCgroup);
+    const { cgroup_paths: paths } = await container.state();
+    let count = 0;
+    for (const { change, v1, v2 } of rows) {
+      const expected = onV2 ? v2 : v1;
+      if (expected === undefined) continue;
+      const wanted = { ...container.config.resources, ...change };
+      await container.set(wanted);
+      for (const [file, value] of Object.entries(expected))
+        if (typeof value === 'string')
+          assert.equal(read(paths, file), value, `${file} after ${JSON.stringify(change)}`);
+        else assert.match(read(paths, file), value, file);
+      const recorded: { readonly config: { readonly resources: Resources } } = JSON.parse(
+        stateText(container),
+      );
+      assert.deepEqual(recorded.config.resources, wanted);
+      count += 1;
+    }
+    assert.ok(count > 10);
 
-  const nodes = { type: 'c', access: 'rw', major: 1, minor: 7 } as const;
-  const { devices = [] } = container.config.resources;
-  const before = container.config.resources;
-  assert.equal(await answer(on, container, 'try', 'read', '/dev/full'), 'ok');
-  await container.set({ ...before, devices: [...devices, { allow: false, ...nodes }] });
-  assert.equal(await answer(on, container, 'try', 'read', '/dev/full'), 'EPERM');
-  assert.equal(await answer(on, container, 'try', 'write', '/dev/null'), 'ok');
-  await container.set({ ...before, devices: [] }, { skipDevices: true });
-  assert.equal(await answer(on, container, 'try', 'write', '/dev/null'), 'ok');
-  await container.set(before);
-  assert.equal(await answer(on, container, 'try', 'read', '/dev/full'), 'ok');
-  await container.destroy({ force: true });
-});
+    const nodes = { type: 'c', access: 'rw', major: 1, minor: 7 } as const;
+    const { devices = [] } = container.config.resources;
+    const before = container.config.resources;
+    assert.equal(await answer(on, container, 'try', 'read', '/dev/full'), 'ok');
+    await container.set({ ...before, devices: [...devices, { allow: false, ...nodes }] });
+    assert.equal(await answer(on, container, 'try', 'read', '/dev/full'), 'EPERM');
+    assert.equal(await answer(on, container, 'try', 'write', '/dev/null'), 'ok');
+    await container.set({ ...before, devices: [] }, { skipDevices: true });
+    assert.equal(await answer(on, container, 'try', 'write', '/dev/null'), 'ok');
+    await container.set(before);
+    assert.equal(await answer(on, container, 'try', 'read', '/dev/full'), 'ok');
+    await container.destroy({ force: true });
+  });
 
-for (const {systemdCgroup, as, needs} of drivers) test(`a refused limit among several${as}: the former values, the former devices, the former record`, {
-  requires: ['root', 'probe', 'controller:memory', 'controller:cpu', 'controller:cpuset', 'controller:pids', ...needs],
-  timeoutMs: 60_000,
-}, async t => {
-  const { on, container } = await running(t, systemdCgroup);
-  const former: Resources = {
-    ...container.config.resources,
-    memory: { limit: 96 * MiB, swap: 96 * MiB },
-    cpu: { shares: 512, quota: 30_000, period: 60_000 },
-    pids: { limit: 40 },
-  };
-  await container.set(former);
-  const { cgroup_paths: paths } = await container.state();
-  const files = onV2
-    ? ['memory.max', 'memory.swap.max', 'cpu.weight', 'cpu.max', 'cpuset.cpus', 'pids.max', 'io.max']
-    : [
-        'memory/memory.limit_in_bytes',
-        'memory/memory.memsw.limit_in_bytes',
-        'cpu/cpu.shares',
-        'cpu/cpu.cfs_quota_us',
-        'cpu/cpu.cfs_period_us',
-        'cpuset/cpuset.cpus',
-        'pids/pids.max',
-        'devices/devices.list',
-      ];
-  const present = () =>
-    Object.fromEntries(
-      files.filter(name => !(name === 'io.max' && noDisk)).map(name => [name, read(paths, name)]),
-    );
-  const [values, state] = [present(), stateText(container)];
-  const changed: Resources = {
-    memory: { limit: 48 * MiB, swap: 64 * MiB },
-    cpu: { shares: 4096, quota: 10_000, period: 20_000 },
-    pids: { limit: 9 },
-    devices: [
-      { allow: false, type: 'a', major: -1, minor: -1, access: 'rwm' },
-      { allow: true, type: 'c', major: 1, minor: 3, access: 'rwm' },
+for (const { systemdCgroup, as, needs } of drivers)
+  test(`a refused limit among several${as}: the former values, the former devices, the former record`, {
+    requires: [
+      'root',
+      'probe',
+      'controller:memory',
+      'controller:cpu',
+      'controller:cpuset',
+      'controller:pids',
+      ...needs,
     ],
-  };
-  const refused: readonly [Resources, string][] = [
-    [{ ...changed, cpu: { ...changed.cpu, cpus: '4000' } }, 'linux.resources.cpu.cpus'],
-    [
-      { ...changed, blockIO: { throttleReadBpsDevice: [{ major: 250, minor: 77, rate: 1 }] } },
-      'linux.resources.blockIO.throttleReadBpsDevice[0]',
-    ],
-    // Wrong in itself: refused before anything is written.
-    [
-      {
-        ...changed,
-        devices: [
-          { allow: true, type: 'c', major: 1, minor: -1, access: 'rw' },
-          { allow: false, type: 'c', major: 1, minor: 3, access: 'w' },
-        ],
-      },
-      'linux.resources.devices[1]',
-    ],
-  ];
-  for (const [resources, field] of refused) {
-    await assert.rejects(container.set(resources), (error: unknown) => {
-      assert.ok(error instanceof Error && 'code' in error && error.code === 'ERR_CGROUP', String(error));
-      assert.ok(error.message.includes(field), `${error.message} names ${field}`);
-      return true;
-    });
-    assert.deepEqual(present(), values, field);
-    assert.equal(stateText(container), state, field);
-    assert.deepEqual(container.config.resources, former);
-  }
-  assert.equal(await answer(on, container, 'try', 'read', '/dev/zero'), 'ok');
-  await container.destroy({ force: true });
-});
+    timeoutMs: 60_000,
+  }, async t => {
+    const { on, container } = await running(t, systemdCgroup);
+    const former: Resources = {
+      ...container.config.resources,
+      memory: { limit: 96 * MiB, swap: 96 * MiB },
+      cpu: { shares: 512, quota: 30_000, period: 60_000 },
+      pids: { limit: 40 },
+    };
+    await container.set(former);
+    const { cgroup_paths: paths } = await container.state();
+    const files = onV2
+      ? ['memory.max', 'memory.swap.max', 'cpu.weight', 'cpu.max', 'cpuset.cpus', 'pids.max', 'io.max']
+      : [
+          'memory/memory.limit_in_bytes',
+          'memory/memory.memsw.limit_in_bytes',
+          'cpu/cpu.shares',
+          'cpu/cpu.cfs_quota_us',
+          'cpu/cpu.cfs_period_us',
+          'cpuset/cpuset.cpus',
+          'pids/pids.max',
+          'devices/devices.list',
+        ];
+    const present = () =>
+      Object.fromEntries(
+        files.filter(name => !(name === 'io.max' && noDisk)).map(name => [name, read(paths, name)]),
+      );
+    const [values, state] = [present(), stateText(container)];
+    const changed: Resources = {
+      memory: { limit: 48 * MiB, swap: 64 * MiB },
+      cpu: { shares: 4096, quota: 10_000, period: 20_000 },
+      pids: { limit: 9 },
+      devices: [
+        { allow: false, type: 'a', major: -1, minor: -1, access: 'rwm' },
+        { allow: true, type: 'c', major: 1, minor: 3, access: 'rwm' },
+      ],
+    };
+    const refused: readonly [Resources, string][] = [
+      [{ ...changed, cpu: { ...changed.cpu, cpus: '4000' } }, 'linux.resources.cpu.cpus'],
+      [
+        { ...changed, blockIO: { throttleReadBpsDevice: [{ major: 250, minor: 77, rate: 1 }] } },
+        'linux.resources.blockIO.throttleReadBpsDevice[0]',
+      ],
+      // Wrong in itself: refused before anything is written.
+      [
+        {
+          ...changed,
+          devices: [
+            { allow: true, type: 'c', major: 1, minor: -1, access: 'rw' },
+            { allow: false, type: 'c', major: 1, minor: 3, access: 'w' },
+          ],
+        },
+        'linux.resources.devices[1]',
+      ],
+    ];
+    for (const [resources, field] of refused) {
+      await assert.rejects(container.set(resources), (error: unknown) => {
+        assert.ok(error instanceof Error && 'code' in error && error.code === 'ERR_CGROUP', String(error));
+        assert.ok(error.message.includes(field), `${error.message} names ${field}`);
+        return true;
+      });
+      assert.deepEqual(present(), values, field);
+      assert.equal(stateText(container), state, field);
+      assert.deepEqual(container.config.resources, former);
+    }
+    assert.equal(await answer(on, container, 'try', 'read', '/dev/zero'), 'ok');
+    await container.destroy({ force: true });
+  });

@@ -179,7 +179,12 @@ function tests(): void {
     mkdirSync(directory, { mode: 0o700 });
     chownSync(directory, uid, uid);
     t.after(() => rmSync(directory, { recursive: true, force: true }));
-    const nrunc = [join(projectRoot, 'dist/nrunc.cjs'), '--root', join(directory, 'state'), '--systemd-cgroup'];
+    const nrunc = [
+      join(projectRoot, 'dist/nrunc.cjs'),
+      '--root',
+      join(directory, 'state'),
+      '--systemd-cgroup',
+    ];
     const bundle = bundleOf(t, '', { pids: { limit: 20 } });
     const { status, stderr } = asUser(directory, [...nrunc, 'run', '--bundle', bundle, containerId('user')]);
     assert.notEqual(status, 0);

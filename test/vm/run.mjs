@@ -75,7 +75,9 @@ const placed = [
 ];
 // For a test at more than its usual size: its head says so.
 const sizes = ['LIBCONTAINER_SETS', 'LIBCONTAINER_SEED', 'LIBCONTAINER_TEST_MINUTES'];
-const sized = sizes.flatMap(name => (process.env[name] === undefined ? [] : [`${name}=${process.env[name]}`]));
+const sized = sizes.flatMap(name =>
+  process.env[name] === undefined ? [] : [`${name}=${process.env[name]}`],
+);
 const runsIn = (file, profile) =>
   (placed.find(row => row.files.test(file))?.profiles ?? layouts).includes(profile);
 
