@@ -195,8 +195,7 @@ void record(Child& child, const siginfo_t& info) {
   line.add(R"(,"exitedMs":)")
       .number(static_cast<uint64_t>(now.tv_sec) * 1000 + static_cast<uint64_t>(now.tv_nsec) / 1000000);
   // systemd removes the cgroup now, and the count with it.
-  if (const int64_t kills = oom_kills(child.orders); kills >= 0)
-    line.add(R"(,"oomKills":)").integer(kills);
+  if (const int64_t kills = oom_kills(child.orders); kills >= 0) line.add(R"(,"oomKills":)").integer(kills);
   line.add("}\n");
   call(SYS_write, child.exit_file, line.c_str(), line.size());
   call(SYS_close, child.exit_file);

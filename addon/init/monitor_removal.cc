@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Carries the orders out: removes a container whose owner has died (processes, cgroups, state directory). Each
-// try goes through all of it, so that one which was cut short can be repeated. The paths are host paths of the
-// daemon's making.
+// Carries the orders out: removes a container whose owner has died (processes, cgroups, state directory).
+// Each try goes through all of it, so that one which was cut short can be repeated. The paths are host paths
+// of the daemon's making.
 #include <dirent.h>
 #include <signal.h>
 #include <string.h>
