@@ -5,14 +5,19 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { CgroupManager } from '../../lib/cgroups/manager.ts';
+import { V1Manager } from '../../lib/cgroups/v1/manager.ts';
+import { V2Manager } from '../../lib/cgroups/v2/manager.ts';
 import { type ContainerExit, LinuxFactory, loadConfig, Process } from '../../lib/index.ts';
 import { exitPath } from '../../lib/state-exit.ts';
 import { containerId } from '../harness/bundle.ts';
 import { eventually, within } from '../harness/deadline.ts';
 import { test } from '../harness/test.ts';
 import { type Fixture, fixture } from './fixture.ts';
+import { onV2 } from './limits-random.ts';
 
 interface Order {
   readonly root: string;
@@ -235,6 +240,34 @@ function tests(): void {
     assertExit(exit, { kind: 'signaled', signal: 'SIGKILL', coreDumped: false });
     assert.equal(exit.oomKilled, true);
     await loaded.destroy();
+  });
+
+  test('an OOM kill is told of when the cgroup and its count are gone, as systemd removes them', {
+    requires: ['root', 'controller:memory'],
+  }, async t => {
+    const prototype = onV2 ? V2Manager.prototype : V1Manager.prototype;
+    // As that of the systemd driver.
+    const get = function (this: CgroupManager): string {
+      const { memory, '': unified = '' } = this.paths;
+      return memory === undefined ? join(unified, 'memory.events') : join(memory, 'memory.oom_control');
+    };
+    Object.defineProperty(prototype, 'oomCounter', { configurable: true, get });
+    t.after(() => Reflect.deleteProperty(prototype, 'oomCounter'));
+    const on = await fixture(t, {
+      patch: spec => {
+        spec.linux.resources.memory = { limit: 8 << 20, swap: 8 << 20 };
+        return spec;
+      },
+    });
+    const container = await on.create();
+    const first = on.sh('x=a; while :; do x=$x$x; done');
+    await container.run(first);
+    const { cgroup_paths: paths } = await container.state();
+    assert.deepEqual(await first.wait(), { kind: 'signaled', signal: 'SIGKILL', coreDumped: false });
+    rmdirSync(paths.memory ?? paths[''] ?? '');
+    for (const one of [container, await on.factory.load(container.id)])
+      assert.equal((await one.wait()).oomKilled, true);
+    await container.destroy();
   });
 
   test('a monitor that is killed: the containers go on, their ends are heard of, the next start has another one', {

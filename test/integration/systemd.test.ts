@@ -186,7 +186,8 @@ test('who was killed for lack of memory is told of when systemd has removed the 
   // Another object, which has heard of nothing.
   for (const one of [container, await factory.load(id)]) {
     const { status, oomKilled } = await one.wait();
-    assert.deepEqual({ status, oomKilled }, { status: killed, oomKilled: true });
+    const record = readFileSync(join(container.directory, 'exit.json'), 'utf8');
+    assert.deepEqual({ status, oomKilled }, { status: killed, oomKilled: true }, record);
   }
   assert.notEqual(show(unit, 'ActiveState').ActiveState, 'active');
   await container.destroy();
