@@ -170,30 +170,6 @@ test('a unit of somebody else is refused and left alone', { requires: ['root', '
   assert.equal(await container.status(), 'running');
 });
 
-test('who was killed for lack of memory is told of when systemd has removed the cgroup and its count', {
-  requires: ['root', 'systemd', 'controller:memory'],
-  timeoutMs: 60_000,
-}, async t => {
-  const { unit, run, container, factory, id } = await setup(t, {
-    resources: { memory: { limit: 8 << 20, swap: 8 << 20 } },
-  });
-  const process = await run('x=a; while :; do x=$x$x; done');
-  const { cgroup_paths: paths } = await container.state();
-  const directory = paths.memory ?? pathOf({ cgroup_paths: paths });
-  const killed = { kind: 'signaled', signal: 'SIGKILL', coreDumped: false };
-  assert.deepEqual(await process.wait(), killed);
-  await eventually('systemd has removed the cgroup', () => !existsSync(directory));
-  // Another object, which has heard of nothing.
-  for (const one of [container, await factory.load(id)]) {
-    const { status, oomKilled } = await one.wait();
-    const record = readFileSync(join(container.directory, 'exit.json'), 'utf8');
-    assert.deepEqual({ status, oomKilled }, { status: killed, oomKilled: true }, record);
-  }
-  assert.notEqual(show(unit, 'ActiveState').ActiveState, 'active');
-  await container.destroy();
-  await noUnits();
-});
-
 test('a unit that has failed is forgotten by the removal', {
   requires: ['root', 'systemd'],
   timeoutMs: 60_000,
