@@ -125,10 +125,21 @@ test('containerd: foreground, terminal, a failed start', {
 }, async () => {
   const daemon = await containerd();
   const seen = async (runtime: string): Promise<readonly string[]> => {
-    const once = words(daemon, runtime, '--rm');
-    const five = await daemon.ctr([...once, image, `five-${runtime}`, 'sh', '-c', 'echo out; exit 5']);
+    // ctr takes systemd's driver only with a unit by name.
+    const once = (name: string): string[] => [
+      ...words(daemon, runtime, '--rm'),
+      ...(underSystemd ? ['--cgroup', `system.slice:test:${name}-${runtime}`] : []),
+    ];
+    const five = await daemon.ctr([
+      ...once('five'),
+      image,
+      `five-${runtime}`,
+      'sh',
+      '-c',
+      'echo out; exit 5',
+    ]);
     const terminal = await daemon.inTerminal([
-      ...once,
+      ...once('tty'),
       '--tty',
       image,
       `tty-${runtime}`,
@@ -136,7 +147,7 @@ test('containerd: foreground, terminal, a failed start', {
       '-c',
       'tty; exit 6',
     ]);
-    const missing = await daemon.ctr([...once, image, `missing-${runtime}`, '/nosuch']);
+    const missing = await daemon.ctr([...once('missing'), image, `missing-${runtime}`, '/nosuch']);
     return [
       `${five.code} ${five.stdout}`,
       `${terminal.code} ${terminal.stdout.split('\r')[0]}`,

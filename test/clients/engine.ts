@@ -238,7 +238,7 @@ export const factsScript = [
  * What is different by intent: a masked directory of ours holds nothing (size, nr_inodes), a tmpfs has the mode of the
  * directory below it from its mount on (runc changes it afterwards).
  */
-const intended = /,size=4k,nr_inodes=1$|,mode=755$/;
+const intended = /(?:,size=4k,nr_inodes=1|,mode=755)(?=(?:,inode64)?$)/;
 /** runc 1.1 leaves the directory of the hierarchies of cgroup v1 writable when the mount is to be read-only. */
 const cgroupDirectory = /^(\/sys\/fs\/cgroup) r[ow],(.* - tmpfs )/;
 
