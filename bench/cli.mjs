@@ -61,10 +61,10 @@ function front() {
   copyFileSync(join(root, 'build/front/nrunc-front'), file);
   const left = `echo "$*" >> '${join(served, 'left')}'`;
   writeFileSync(
-    `${file}.node`,
+    `${file}-node`,
     `#!/bin/sh\n${left}\nexec '${process.execPath}' '${join(root, 'dist/nrunc.cjs')}' "$@"\n`,
   );
-  for (const path of [file, `${file}.node`]) chmodSync(path, 0o755);
+  for (const path of [file, `${file}-node`]) chmodSync(path, 0o755);
   return file;
 }
 

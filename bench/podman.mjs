@@ -30,7 +30,7 @@ writeFileSync(nrunc, `#!${process.execPath}\nrequire(${JSON.stringify(join(root,
 chmodSync(nrunc, 0o755);
 const front = join(directory, 'front');
 copyFileSync(join(root, 'build/front/nrunc-front'), front);
-copyFileSync(nrunc, `${front}.node`);
+copyFileSync(nrunc, `${front}-node`);
 const server = spawn(nrunc, ['serve'], { stdio: ['ignore', 'ignore', 'inherit'] });
 const runtimes = { runc: execFileSync('which', ['runc'], { encoding: 'utf8' }).trim(), nrunc, front };
 const words = [

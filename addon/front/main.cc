@@ -2,7 +2,7 @@
 // The front: stands in nrunc's place and asks a resident `nrunc serve` for what the command does
 // (docs/adr/0026). It clones the container's processes itself, as the server tells it, so that they are
 // children of the caller's subreaper as ever. Whenever there is no server, or none that answers, it executes
-// the command line of Node: the file beside it whose name has ".node" added.
+// the command line of Node: the file beside it whose name has "-node" added.
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -284,7 +284,7 @@ Outcome talk(Front& front) {
 
 [[noreturn]] void execute_node(char** argv) {
   static char path[4096];
-  constexpr char suffix[] = ".node";
+  constexpr char suffix[] = "-node";
   const long size = call(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof path - sizeof suffix);
   if (size > 0) {
     memcpy(path + size, suffix, sizeof suffix);

@@ -82,7 +82,7 @@ export function unmountBelow(directory: string): void {
  */
 export function installNrunc(directory: string): string {
   const file = join(directory, 'nrunc');
-  const script = throughFront ? `${file}.node` : file;
+  const script = throughFront ? `${file}-node` : file;
   writeFileSync(script, `#!${process.execPath}\nrequire(${JSON.stringify(nruncPath)});\n`, { mode: 0o755 });
   if (throughFront) {
     copyFileSync(join(projectRoot, 'build/front/nrunc-front'), file);

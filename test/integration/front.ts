@@ -30,8 +30,8 @@ export function makeFront(t: TestContext): Front {
   copyFileSync(join(projectRoot, 'build/front/nrunc-front'), path);
   chmodSync(path, 0o755);
   const script = `#!/bin/sh\necho "$*" >> '${record}'\nexec '${process.execPath}' '${nruncPath}' "$@"\n`;
-  writeFileSync(`${path}.node`, script);
-  chmodSync(`${path}.node`, 0o755);
+  writeFileSync(`${path}-node`, script);
+  chmodSync(`${path}-node`, 0o755);
   appendFileSync(record, '');
   const lines = (file: string): readonly string[] =>
     existsSync(file)
