@@ -68,7 +68,7 @@ const placed = [
   { files: /systemd-user/, profiles: ['systemd'] },
   { files: /systemd(-units|-v1)?\.test/, profiles: ['systemd', 'systemd-v1'] },
   { files: /integration\/criu-cgroups/, profiles: layouts },
-  { files: /integration\/(criu|example-migrate)/, profiles: ['v2'] },
+  { files: /integration\/criu/, profiles: ['v2'] },
   { files: /integration\/nested/, profiles: ['v2'] },
   { files: /example-(supervisor|dashboard|terminal|ci|telemetry)/, profiles: [] },
   { files: /differential|package|tarball|sandbox-fixture|readme|host-only/, profiles: [] },
