@@ -56,7 +56,7 @@ const placed = [
   { files: /^test\/integration\/(overlay|rootfs)/, profiles: ['v2'] },
   // Of what the host has set up: seen on the host lane only so far.
   { files: /^test\/integration\/(cli-sandbox|sandbox|doctor|tarball)/, profiles: [] },
-  { files: /^test\/integration\/(cli|front|nrunc|pool|observe|errors)/, profiles: ['v2'] },
+  { files: /^test\/integration\/(cli|front|nrunc|pidfd-socket|pool|observe|errors)/, profiles: ['v2'] },
   { files: /limits-runc/, profiles: ['v2', 'v1'] },
   // The same kernel and the same file systems under systemd as without: what they look at is the same.
   {
