@@ -15,6 +15,10 @@
 #include "binding/throw.h"
 #include "sys/calls.h"
 
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
 namespace binding {
 
 namespace {
@@ -134,7 +138,8 @@ Napi::Value packet_listen(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, fd.take());
 }
 
-// Who has connected is what the kernel noted then: SO_PEERCRED, unix(7).
+// Who has connected is what the kernel noted then: SO_PEERCRED, unix(7). The number may be another process's
+// by now; since Linux 6.5 the process itself is to be had too (SO_PEERPIDFD).
 Napi::Value packet_accept(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Arguments arguments(env);
@@ -150,9 +155,14 @@ Napi::Value packet_accept(const Napi::CallbackInfo& info) {
     throw_failure(env, sys::failure(accepted ? "getsockopt" : "accept4", std::to_string(fd)));
     return env.Undefined();
   }
+  int pidfd = -1;
+  size = sizeof pidfd;
+  const bool gone =
+      ::getsockopt(accepted.get(), SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) != 0 && errno != ENOPROTOOPT;
   auto out = Napi::Object::New(env);
   out.Set("fd", Napi::Number::New(env, accepted.take()));
-  out.Set("pid", Napi::Number::New(env, peer.pid));
+  out.Set("pid", Napi::Number::New(env, gone ? 0 : peer.pid));
+  out.Set("pidfd", Napi::Number::New(env, gone ? -1 : pidfd));
   out.Set("uid", Napi::Number::New(env, peer.uid));
   return out;
 }

@@ -243,8 +243,16 @@ export interface Binding {
   packetReceive(fd: number): { readonly data: Buffer; readonly fds: readonly number[] } | 'none' | 'ended';
   /** A listening AF_UNIX SOCK_SEQPACKET socket, mode 0600, non-blocking. Throws EADDRINUSE when something is at the path. */
   packetListen(path: string): number;
-  /** Who has connected, by SO_PEERCRED; null: nobody now. Never blocks. */
-  packetAccept(fd: number): { readonly fd: number; readonly pid: number; readonly uid: number } | null;
+  /**
+   * Who has connected, by SO_PEERCRED; null: nobody now. Never blocks. The pidfd is the caller's to close; -1 before Linux
+   * 6.5. A process that is reaped already has pid 0.
+   */
+  packetAccept(fd: number): {
+    readonly fd: number;
+    readonly pid: number;
+    readonly pidfd: number;
+    readonly uid: number;
+  } | null;
   /** open(2) with O_CLOEXEC added; synchronous, for /proc, /dev/null and state files only. */
   open(path: string, flags: number, mode: number): number;
   /**

@@ -109,7 +109,8 @@ async function everyOption(podman: Podman, runtime: string): Promise<readonly st
       '--cpus',
       '0.5',
       '--cpu-shares',
-      '512',
+      // One of the few that both curves from shares to weights have in common.
+      '262144',
     ],
     ...['--device', '/dev/null:/dev/nothing:r', '--cap-drop', 'ALL', '--cap-add', 'CHOWN,KILL'],
     ...[

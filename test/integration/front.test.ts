@@ -12,6 +12,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import { binding } from '../../lib/native/binding.ts';
 import { testProgram } from '../../scripts/programs.mjs';
@@ -236,11 +237,34 @@ async function saying(
         return typeof message === 'object' && message.data.toString() === 'G';
       });
     native.close(peer.fd);
+    if (peer.pidfd >= 0) native.close(peer.pidfd);
     return { ...(await running.ended()), fell: front.fallbacks().length };
   } finally {
     native.close(listening);
   }
 }
+
+test('front: who has connected is known when its number may be another process', { requires }, async t => {
+  const front = makeFront(t);
+  const native = binding();
+  const listening = native.packetListen(front.socket);
+  t.after(() => native.close(listening));
+  const child = spawn(front.path, ['--version'], { env: { ...process.env, ...front.env }, stdio: 'ignore' });
+  const ended = waitFor(child, 'exit');
+  const peer = await eventually('a front', () => native.packetAccept(listening) ?? undefined);
+  t.after(() => native.close(peer.fd));
+  assert.equal(peer.pid, child.pid);
+  assert.equal(peer.uid, process.geteuid?.());
+  // SO_PEERPIDFD.
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  assert.equal(peer.pidfd >= 0, major > 6 || (major === 6 && minor >= 5));
+  if (peer.pidfd >= 0) t.after(() => native.close(peer.pidfd));
+  const lives = (): boolean => native.pidfdSendSignal(peer.pidfd, 0);
+  if (peer.pidfd >= 0) assert.equal(lives(), true);
+  child.kill('SIGKILL');
+  await ended;
+  if (peer.pidfd >= 0) assert.equal(lives(), false);
+});
 
 test('front: a server that dies', { requires }, async t => {
   const end = /the server ended before it had answered/;

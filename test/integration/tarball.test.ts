@@ -25,7 +25,8 @@ function npm(cwd: string, ...words: string[]): string {
 /** What `npm pack` makes of this checkout, without the rebuild; the checkout's own dist stays as it is. */
 function tarball(t: TestContext): string {
   const directory = makeDirectory(t);
-  for (const name of ['package.json', 'README.md', 'LICENSE', ...manifest.files])
+  const files = manifest.files.filter(name => !name.startsWith('!'));
+  for (const name of ['package.json', 'README.md', 'LICENSE', ...files])
     cpSync(join(projectRoot, name), join(directory, name), { recursive: true });
   const native = join(directory, `dist/native/linux-${process.arch}`);
   mkdirSync(native, { recursive: true });

@@ -22,6 +22,8 @@ type Native = ReturnType<typeof binding>;
 export interface Peer {
   readonly fd: number;
   readonly pid: number;
+  /** -1: this kernel cannot tell. */
+  readonly pidfd: number;
   readonly uid: number;
 }
 
@@ -162,7 +164,8 @@ export class Conversation {
       request !== undefined &&
       this.#fds.length === descriptors &&
       this.#peer.uid === process.geteuid?.() &&
-      isLikeUs(this.#peer.pid, request.env);
+      isLikeUs(this.#peer.pid, request.env) &&
+      this.#isStillItself();
     if (!known) {
       this.#decline(`uid ${this.#peer.uid}, pid ${this.#peer.pid}`);
       return;
@@ -191,6 +194,12 @@ export class Conversation {
     await this.#channel.drained();
   }
 
+  /** Behind the look at /proc/PID: what was seen there was not of a later process with this number. */
+  #isStillItself(): boolean {
+    const { pidfd } = this.#peer;
+    return pidfd < 0 || this.#native.pidfdSendSignal(pidfd, 0);
+  }
+
   #decline(what: string): void {
     this.#channel.send(declined);
     this.#report(`declined: ${what}`);
@@ -199,7 +208,8 @@ export class Conversation {
   #close(): void {
     this.#watch.close();
     this.#channel.close();
-    for (const fd of [...this.#fds, this.#peer.fd]) this.#native.close(fd);
+    const { fd: socket, pidfd } = this.#peer;
+    for (const fd of [...this.#fds, socket, ...(pidfd < 0 ? [] : [pidfd])]) this.#native.close(fd);
     this.#over();
   }
 }
