@@ -1,9 +1,13 @@
 /** Images and their archives, written byte by byte, so that they can be as wrong as somebody wants them to be. */
+import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { rootfs } from '../harness/bundle.ts';
+import type { LibcontainerError } from '../../lib/index.ts';
+import { type UnpackedImage, type UnpackOptions, unpackImage } from '../../lib/rootfs/unpack.ts';
+import { makeDirectory, rootfs } from '../harness/bundle.ts';
+import type { TestContext } from '../harness/test.ts';
 
 export interface TarMember {
   readonly name: string;
@@ -213,3 +217,39 @@ export const busyboxLayer = (): TarMember[] => [
   { name: 'bin/sh', type: '2', link: 'busybox' },
   { name: 'bin/cat', type: '2', link: 'busybox' },
 ];
+
+export const withCode = (code: string, words: RegExp) => (error: unknown) =>
+  error instanceof Error && (error as LibcontainerError).code === code && words.test(error.message)
+    ? true
+    : assert.fail(`not ${code} ${words}: ${String(error)}`);
+
+export async function unpacked(
+  t: TestContext,
+  layers: readonly Layer[],
+  options: UnpackOptions = {},
+): Promise<UnpackedImage> {
+  const directory = makeDirectory(t);
+  const layout = writeLayout(join(directory, 'layout'), layoutOf([layers]));
+  return unpackImage(layout, join(directory, 'rootfs'), options);
+}
+
+export const file = (name: string, data = name, more: Partial<TarMember> = {}): TarMember => ({
+  name,
+  data,
+  ...more,
+});
+export const directory = (name: string, more: Partial<TarMember> = {}): TarMember => ({
+  name,
+  type: '5',
+  ...more,
+});
+export const link = (name: string, target: string): TarMember => ({ name, type: '2', link: target });
+export const hard = (name: string, target: string): TarMember => ({ name, type: '1', link: target });
+/** What is below, without following links (which readdir with `recursive` does on Node 20). */
+export const tree = (path: string, below = ''): string[] =>
+  readdirSync(join(path, below), { withFileTypes: true })
+    .flatMap(entry => {
+      const name = join(below, entry.name);
+      return entry.isDirectory() ? [name, ...tree(path, name)] : [name];
+    })
+    .sort();

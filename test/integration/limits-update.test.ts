@@ -188,6 +188,15 @@ const drivers = [
   { systemdCgroup: true, as: ' of a unit of systemd', needs: ['systemd'] },
 ] as const;
 
+const limited = [
+  'root',
+  'probe',
+  'controller:memory',
+  'controller:cpu',
+  'controller:cpuset',
+  'controller:pids',
+] as const;
+
 for (const { systemdCgroup, as, needs } of drivers)
   test(`each limit of a running container${as} is changed, and recorded`, {
     proves: [
@@ -214,15 +223,7 @@ for (const { systemdCgroup, as, needs } of drivers)
       'linux.resources.network',
       'linux.resources.devices',
     ],
-    requires: [
-      'root',
-      'probe',
-      'controller:memory',
-      'controller:cpu',
-      'controller:cpuset',
-      'controller:pids',
-      ...needs,
-    ],
+    requires: [...limited, ...needs],
     timeoutMs: 60_000,
   }, async t => {
     const { on, container } = await running(t, systemdCgroup);
@@ -261,15 +262,7 @@ for (const { systemdCgroup, as, needs } of drivers)
 
 for (const { systemdCgroup, as, needs } of drivers)
   test(`a refused limit among several${as}: the former values, the former devices, the former record`, {
-    requires: [
-      'root',
-      'probe',
-      'controller:memory',
-      'controller:cpu',
-      'controller:cpuset',
-      'controller:pids',
-      ...needs,
-    ],
+    requires: [...limited, ...needs],
     timeoutMs: 60_000,
   }, async t => {
     const { on, container } = await running(t, systemdCgroup);

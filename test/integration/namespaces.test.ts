@@ -1,6 +1,6 @@
 /** Namespaces joined by path, none of the mount kind, and what follows for names and propagation. namespaces(7). */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { cpSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { LinuxFactory, loadConfig, Process } from '../../lib/index.ts';
@@ -15,6 +15,7 @@ import {
 import { eventually, text, waitFor } from '../harness/deadline.ts';
 import { type TestContext, test } from '../harness/test.ts';
 import { fixture } from './fixture.ts';
+import { namespaceHolder } from './namespace-holder.ts';
 
 const kinds = [
   ['uts', 'uts'],
@@ -23,20 +24,10 @@ const kinds = [
   ['mount', 'mnt'],
 ] as const;
 
-/** A process with namespaces of its own and the hostname `joined`; gone at the end of the test. */
+/** With the hostname `joined`. Returns where its namespaces are. */
 async function holder(t: TestContext): Promise<string> {
-  const script = 'hostname joined; echo ready; exec sleep 1000';
-  const child = spawn('/usr/bin/unshare', ['--uts', '--ipc', '--net', '--mount', 'sh', '-c', script], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  t.after(async () => {
-    const gone = waitFor(child, 'exit');
-    child.kill('SIGKILL');
-    await gone;
-  });
-  await waitFor(child.stdout, 'data');
-  child.stdout.destroy();
-  return `/proc/${child.pid}/ns`;
+  const options = ['--uts', '--ipc', '--net', '--mount'];
+  return `/proc/${await namespaceHolder(t, options, 'hostname joined')}/ns`;
 }
 
 test('namespaces by path: the container is in those of another process, and its mounts come in there', {

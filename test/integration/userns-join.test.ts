@@ -1,30 +1,16 @@
 /** User namespaces together with namespaces that are joined by path: what runc can do, and what the kernel refuses. */
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { LinuxFactory } from '../../lib/index.ts';
 import { containerId, type SpecDocument } from '../harness/bundle.ts';
 import { eventually, text, waitFor, within } from '../harness/deadline.ts';
 import { type TestContext, test } from '../harness/test.ts';
 import { type Fixture, fixture } from './fixture.ts';
+import { namespaceHolder } from './namespace-holder.ts';
 
 const base = 100_000;
 const rows = [{ containerID: 0, hostID: base, size: 1000 }];
-
-/** A process with namespaces of its own, made with these options of unshare(1); gone at the end of the test. */
-async function holder(t: TestContext, ...options: readonly string[]): Promise<number> {
-  const child = spawn('/usr/bin/unshare', [...options, 'sh', '-c', 'echo ready; exec sleep 1000'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  t.after(async () => {
-    const gone = waitFor(child, 'exit');
-    child.kill('SIGKILL');
-    await gone;
-  });
-  await waitFor(child.stdout, 'data');
-  child.stdout.destroy();
-  return child.pid ?? assert.fail();
-}
 
 /** A container with a new user namespace that lives until the end of the test. Returns its first process. */
 async function owner(t: TestContext): Promise<{ on: Fixture; pid: number }> {
@@ -170,7 +156,7 @@ test('a time namespace is joined from a new user namespace', {
   proves: ['linux.namespaces[time]', 'linux.namespaces[].path'],
   trap: 15,
 }, async t => {
-  const pid = await holder(t, '--time', '--boottime', '86400000', '--fork', '--kill-child');
+  const pid = await namespaceHolder(t, ['--time', '--boottime', '86400000', '--fork', '--kill-child']);
   const [child] = childrenOf([pid]);
   const theirs = readlinkSync(`/proc/${child}/ns/time`);
   assert.notEqual(theirs, readlinkSync('/proc/self/ns/time'));
@@ -204,7 +190,7 @@ test('a mount namespace that is joined below a new user namespace is refused, as
   proves: ['linux.namespaces[].path'],
   trap: 15,
 }, async t => {
-  const pid = await holder(t, '--mount');
+  const pid = await namespaceHolder(t, ['--mount']);
   const on = await fixture(t, {
     patch: spec => {
       const row = spec.linux.namespaces.find(({ type }) => type === 'mount') ?? assert.fail();

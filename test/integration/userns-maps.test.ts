@@ -1,13 +1,14 @@
 /** The maps of a user namespace that is joined by path are those of the namespace. user_namespaces(7). */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LinuxFactory } from '../../lib/index.ts';
 import { makeDirectory, type SpecDocument } from '../harness/bundle.ts';
-import { text, waitFor, within } from '../harness/deadline.ts';
+import { text, within } from '../harness/deadline.ts';
 import { type TestContext, test } from '../harness/test.ts';
 import { fixture } from './fixture.ts';
+import { namespaceHolder } from './namespace-holder.ts';
 
 const uidMappings = [
   { containerID: 0, hostID: 100_000, size: 1000 },
@@ -19,17 +20,7 @@ const placeholder = [{ containerID: 0, hostID: 0, size: 1 }];
 
 /** A process with a user namespace that has these maps; gone at the end of the test. */
 async function holder(t: TestContext): Promise<number> {
-  const child = spawn('/usr/bin/unshare', ['--user', 'sh', '-c', 'echo ready; exec sleep 1000'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  t.after(async () => {
-    const gone = waitFor(child, 'exit');
-    child.kill('SIGKILL');
-    await gone;
-  });
-  await waitFor(child.stdout, 'data');
-  child.stdout.destroy();
-  const pid = child.pid ?? assert.fail();
+  const pid = await namespaceHolder(t, ['--user']);
   const rows = (mappings: readonly { containerID: number; hostID: number; size: number }[]) =>
     mappings.map(({ containerID, hostID, size }) => `${containerID} ${hostID} ${size}\n`).join('');
   writeFileSync(`/proc/${pid}/uid_map`, rows(uidMappings));
@@ -167,21 +158,8 @@ test('a user namespace that is joined and denies setgroups: no groups can be giv
   proves: ['process.user.additionalGids'],
   trap: 5,
 }, async t => {
-  const child = spawn(
-    '/usr/bin/unshare',
-    ['--user', '--map-root-user', 'sh', '-c', 'echo; exec sleep 1000'],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  );
-  t.after(async () => {
-    const gone = waitFor(child, 'exit');
-    child.kill('SIGKILL');
-    await gone;
-  });
-  await waitFor(child.stdout, 'data');
-  child.stdout.destroy();
-  const patch = joining(`/proc/${child.pid}/ns/user`);
+  const pid = await namespaceHolder(t, ['--user', '--map-root-user']);
+  const patch = joining(`/proc/${pid}/ns/user`);
   const mounts = (spec: SpecDocument): undefined => {
     patch(spec);
     // gid=5 of the terminals is not mapped there.
@@ -204,20 +182,7 @@ test('an ordinary user joins a user namespace of its own', {
   proves: ['linux.namespaces[user]', 'linux.namespaces[].path'],
   trap: 8,
 }, async t => {
-  const child = spawn(
-    '/usr/bin/unshare',
-    ['--user', '--map-root-user', 'sh', '-c', 'echo; exec sleep 1000'],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  );
-  t.after(async () => {
-    const gone = waitFor(child, 'exit');
-    child.kill('SIGKILL');
-    await gone;
-  });
-  await waitFor(child.stdout, 'data');
-  child.stdout.destroy();
+  const pid = await namespaceHolder(t, ['--user', '--map-root-user']);
   const joined = (path: string, options: readonly string[]) => (spec: SpecDocument) => {
     spec.linux.namespaces = spec.linux.namespaces.filter(({ type }) => type !== 'user');
     spec.linux.namespaces.push({ type: 'user', path });
@@ -227,7 +192,7 @@ test('an ordinary user joins a user namespace of its own', {
     return undefined;
   };
   // Without the short cut by the number of a process: init has joined it.
-  for (const path of [`/proc/${child.pid}/ns/user`, `/proc/${child.pid}/task/${child.pid}/ns/user`]) {
+  for (const path of [`/proc/${pid}/ns/user`, `/proc/${pid}/task/${pid}/ns/user`]) {
     const on = await fixture(t, { patch: joined(path, ['uid=0', 'gid=0']) });
     const uid = process.geteuid?.();
     assert.equal(
