@@ -6,7 +6,7 @@ import { closeSync, existsSync, openSync, readFileSync, unlinkSync } from 'node:
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from './config/config.ts';
 import { notifies } from './config/seccomp.ts';
-import type { Handle, LiveState } from './container-handle.ts';
+import { cgroupKeeper, type Handle, type LiveState, type Root } from './container-handle.ts';
 import { criuPath, intending } from './container-recover.ts';
 import { type CheckpointOptions, type CheckpointResult, checkCheckpoint } from './criu/options.ts';
 import { ContainerError, CriuError } from './errors.ts';
@@ -77,14 +77,8 @@ async function dumpContainer(
   // Held: afterwards the process may be gone, and the path of the configuration may name another one by now.
   const network = hasNetwork(config) ? openSync(networkOf(live.pid), 'r') : undefined;
   try {
-    const result = await dump({
-      binding,
-      config,
-      manager,
-      pid: live.pid,
-      criuFile: criuPath(handle),
-      options,
-    });
+    const request = { binding, config, manager, pid: live.pid, criuFile: criuPath(handle), options };
+    const result = await dump(request, cgroupKeeper(handle.root));
     if (options.leaveRunning === true || options.preDump === true) return result;
     // A process of a frozen cgroup of v1 does not die.
     await manager.thaw();
@@ -140,8 +134,17 @@ export async function finishCheckpoint(handle: Handle, intent: CheckpointIntent)
   if (!lives) await openNetwork(intent.opened);
   else if (hasNetwork(config)) await openNetwork(networkOf(pid));
   removeCriuFile(handle);
+  await recoverCgroupOptions(handle.root);
   if (lives && intent.paused) await manager.freeze();
   else await manager.thaw();
+}
+
+/** What a process that was killed while CRIU was at work has left on the host. */
+export async function recoverCgroupOptions(root: Root): Promise<void> {
+  const keeper = cgroupKeeper(root);
+  if (!existsSync(keeper.file)) return;
+  const { recoverCgroupOptions: recover } = await import('./criu/engine.ts');
+  await recover(keeper);
 }
 
 async function openNetwork(path: string | undefined): Promise<void> {

@@ -3,12 +3,14 @@
  * Status is always read from the system, never remembered: other processes work on the same container.
  */
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { EventEmitter } from 'eventemitter3';
 import type { CgroupManager } from './cgroups/manager.ts';
 import type { Config } from './config/config.ts';
 import type { ContainerEvents } from './container.ts';
 import { kernelExit } from './container-exit.ts';
 import { executesProgram, needsRecovery, recover } from './container-recover.ts';
+import type { Keeper } from './criu/cgroup-options.ts';
 import { ContainerError } from './errors.ts';
 import { assertAllowed, type Operation, type Status } from './lifecycle.ts';
 import type { Binding, KernelExit } from './native/binding.ts';
@@ -289,3 +291,10 @@ function creator(binding: Binding): { readonly pid: number; readonly start: numb
   self ??= { pid: process.pid, start: Number(binding.startTime(process.pid) ?? 0n) };
   return self;
 }
+
+/** Who puts back what CRIU changes on the host (criu/cgroup-options.ts); no container can have this name. */
+export const cgroupKeeper = ({ path, binding }: Root): Keeper => ({
+  file: join(path, '@cgroup2.json'),
+  self: creator(binding),
+  lives: ({ pid, start }) => binding.startTime(pid) === BigInt(start),
+});

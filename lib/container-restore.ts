@@ -3,9 +3,10 @@ import { statSync } from 'node:fs';
 import type { Config } from './config/config.ts';
 import { refuseLost } from './container-checkpoint.ts';
 import { watchExit } from './container-exec.ts';
-import type { Handle } from './container-handle.ts';
+import { cgroupKeeper, type Handle } from './container-handle.ts';
 import { saveRecord } from './container-live.ts';
 import { checkRestore, type RestoreOptions } from './criu/options.ts';
+import type { RestoreRequest } from './criu/restore.ts';
 import { ContainerError } from './errors.ts';
 import { startError } from './parent/failure.ts';
 import { runHooks } from './parent/hooks.ts';
@@ -64,7 +65,7 @@ async function spawnRestored(
     return init;
   };
   try {
-    await restore({
+    const request: RestoreRequest = {
       binding,
       config,
       manager,
@@ -91,7 +92,8 @@ async function spawnRestored(
           init_process_start: Number(startTime),
         });
       },
-    });
+    };
+    await restore(request, cgroupKeeper(handle.root));
     const restored = withInit();
     stdio.closeChildEnds();
     handle.init = restored;

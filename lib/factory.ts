@@ -7,7 +7,7 @@ import { newSystemdCgroups, recordedCgroups } from './cgroups/systemd/open.ts';
 import type { Config } from './config/config.ts';
 import { withHandlers } from './config/seccomp-handled.ts';
 import { Container, type DestroyOptions } from './container.ts';
-import { Handle, type Root } from './container-handle.ts';
+import { cgroupKeeper, Handle, type Root } from './container-handle.ts';
 import { isHalfDestroyed, needsRecovery } from './container-recover.ts';
 import { restoreFirst } from './container-restore.ts';
 import type { RestoreOptions } from './criu/options.ts';
@@ -256,6 +256,10 @@ export class LinuxFactory {
     for (const id of this.#ids()) {
       if (await this.#removeHalfMade(id)) removed.push(id);
       else await this.#recover(id);
+    }
+    if (existsSync(cgroupKeeper(this.#root).file)) {
+      const { recoverCgroupOptions } = await import('./container-checkpoint.ts');
+      await recoverCgroupOptions(this.#root);
     }
     return removed;
   }

@@ -18,7 +18,7 @@ const { values: options, positionals } = parseArgs({
     filter: { type: 'string', default: '' },
     raw: { type: 'boolean', default: false },
     'no-setup': { type: 'boolean', default: false },
-    'limit-seconds': { type: 'string', default: '2700' },
+    'limit-seconds': { type: 'string', default: '3000' },
   },
 });
 
