@@ -26,7 +26,8 @@ export async function signalContainer(
   if (everyone && live.status !== 'creating') {
     const known = (await handle.manager.pids()).length > 0;
     if (live.status === 'stopped' && !all && !known) refuse(handle);
-    if (known || live.pid === 0) {
+    // It may have ended between the two looks.
+    if (known || live.pid === 0 || (await handle.live()).pid === 0) {
       await signalEveryone(handle, number);
       return;
     }

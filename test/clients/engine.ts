@@ -36,18 +36,21 @@ after(async () => {
   for (const close of closers.reverse()) await close();
 });
 
-/** Parents that engines make for their containers' cgroups and leave behind; one that was there before is not ours. */
+/** Parents that engines make for their containers' cgroups and leave behind, as pods theirs; what was there before is not ours. */
 const parents = ['docker', 'libpod_parent', 'test-engines'];
 function cgroupParents(): string[] {
   const hierarchies = readdirSync('/sys/fs/cgroup').map(name => join('/sys/fs/cgroup', name));
-  return ['/sys/fs/cgroup', ...hierarchies].flatMap(at =>
-    parents.map(name => join(at, name)).filter(path => existsSync(path)),
-  );
+  return ['/sys/fs/cgroup', ...hierarchies]
+    .flatMap(at => parents.map(name => join(at, name)).filter(path => existsSync(path)))
+    .flatMap(path => [path, ...cgroupsIn(path)]);
 }
+const cgroupsIn = (directory: string): string[] =>
+  readdirSync(directory, { withFileTypes: true }).flatMap(entry =>
+    entry.isDirectory() ? [join(directory, entry.name)] : [],
+  );
 const others = cgroupParents();
 function removeCgroups(directory: string): void {
-  for (const entry of readdirSync(directory, { withFileTypes: true }))
-    if (entry.isDirectory()) removeCgroups(join(directory, entry.name));
+  for (const below of cgroupsIn(directory)) removeCgroups(below);
   rmdirSync(directory);
 }
 // The first here is the last to be done.
