@@ -24,10 +24,9 @@ export async function signalContainer(
   // What shares a pid namespace may live on without its init.
   const everyone = all || (number === sigkill && !handle.hasPrivatePids);
   if (everyone && live.status !== 'creating') {
-    const known = (await handle.manager.pids()).length > 0;
-    if (live.status === 'stopped' && !all && !known) refuse(handle);
-    // It may have ended between the two looks.
-    if (known || live.pid === 0 || (await handle.live()).pid === 0) {
+    if (live.status === 'stopped' && !all && (await handle.manager.pids()).length === 0) refuse(handle);
+    // Not whether somebody is in them: a process that has ended but is not reaped is in none.
+    if (live.pid === 0 || Object.keys(handle.manager.paths).length > 0) {
       await signalEveryone(handle, number);
       return;
     }
